@@ -19,6 +19,7 @@ from xql_jax.envs.vector import Local
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.quantities import QUANTITIES, EpisodeResults, Quantity, declare, in_info
+from xql_jax.rollout.scores import describe_episodes, evaluation_in_words
 from xql_jax.suites.tasks import get_task
 
 NAME = "test_quantities:Hills-v0"
@@ -188,17 +189,22 @@ def test_a_run_from_before_the_quantity_goes_on(tmp_path, caplog):
 
 
 def test_what_a_task_lacks(monkeypatch):
-    """It has no column, except where it may come later; what no task may lack is an error."""
+    """NaN in every evaluation, so that the columns stay when it comes later; else it is an error."""
     monkeypatch.setattr(Hills, "tells_height", False)
     declare(SUMMIT)
     own, known = get_task(NAME), get_task("pointmaze-umaze-v0")
-    results = Evaluator(own, 1, 2, 0, EnvironmentMaker()).run(lambda seen: np.zeros((*seen.shape[:2], 2)))
-    assert math.isnan(results.means(own)["summit"][0])
-    assert "summit" not in results.means(known)
-    assert "success_rate" not in results.means(known)
+
+    def results():
+        return Evaluator(own, 1, 2, 0, EnvironmentMaker()).run(lambda seen: np.zeros((*seen.shape[:2], 2)))
+
+    for task in (own, known):
+        assert math.isnan(results().means(task)["summit"][0])
+        [entry] = describe_episodes(results(), task)
+        assert (entry["summit_mean"], entry["summit_by_episode"]) == (None, None)
+        assert "highest" not in evaluation_in_words(results().means(task), task)
     declare(Quantity(name="summit", read=in_info("height")))
     with pytest.raises(UserError, match="no episode tells the quantity summit"):
-        Evaluator(own, 1, 2, 0, EnvironmentMaker()).run(lambda seen: np.zeros((*seen.shape[:2], 2)))
+        results()
 
 
 def test_the_mean_is_of_the_episodes_that_tell():

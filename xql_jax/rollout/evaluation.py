@@ -63,15 +63,15 @@ class Evaluator:
         """
         members, places, count = self._num_members, self._batch_size, len(self._seeds)
         seeds = [*self._seeds, *[None] * (-count % places)]  # the last batch may have empty places
-        read = {name: one for name, one in QUANTITIES.items() if one.read}
-        numbers = {name: np.full((members, len(seeds)), np.nan) for name in read}  # of the episodes
+        reading = {name: (one.read, one.start) for name, one in QUANTITIES.items() if one.read}
+        numbers = {name: np.full((members, len(seeds)), np.nan) for name in reading}  # of the episodes
         for first in range(0, count, places):
             batch = slice(first, first + places)
             starts = self.env.reset(seeds[batch] * members)
             self.starts = np.concatenate([self.starts[:first], starts[: min(places, count - first)]])
-            now = {name: np.full(members * places, one.start) for name, one in read.items()}
+            now = {name: np.full(members * places, start) for name, (_, start) in reading.items()}
             for _, step in rollout(self.env, policy, starts, members):
-                now = {name: one.read(now[name], step) for name, one in read.items()}
+                now = {name: read(now[name], step) for name, (read, _) in reading.items()}
                 if step.ended.any():
                     ended = step.ended.reshape(members, places)
                     for name, of_all in numbers.items():

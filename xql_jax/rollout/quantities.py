@@ -72,8 +72,8 @@ class Quantity:
     # From last_COLUMN, the seeds' means at the last evaluation and the number of its episodes, to entries of
     # summary.json. None: it is not there, nor in the lines that a training prints.
     over_seeds: Callable[[str, Sequence[float], int], Json] | None = mean_over_seeds
-    # Whether some tasks do not tell it. It has no column there. In an environment of a user's own, which may
-    # tell it later, the column is NaN. A quantity that no task may lack is an error where it is NaN.
+    # Whether there are tasks, or evaluations, of which no episode tells it. There it is NaN in CSV files,
+    # None in JSON, and in no line. Else this is an error.
     may_lack: bool = False
 
     def in_words(self, mean: float, interval: Sequence[float] | float | None = None) -> str:
@@ -180,13 +180,10 @@ class EpisodeResults:
     others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # f64[M, E], by name
 
     def numbers(self, task: Task) -> dict[str, np.ndarray]:
-        """Returns the episodes' numbers [M, E] by quantity, but for the quantities that the task lacks."""
-        read = {"return": self.returns, "length": self.lengths, "success_rate": self.successes, **self.others}
-        known = {
-            name: numbers
-            for name, numbers in read.items()
-            if numbers is not None and (task.suite.tells_success_late or not is_lacking(name, numbers))
-        }
+        """Returns the episodes' numbers [M, E] by quantity; without success if none has ever been told."""
+        known = {"return": self.returns, "length": self.lengths, **self.others}
+        if self.successes is not None:
+            known["success_rate"] = self.successes
         return _with_computed(task, known)
 
     def columns(self, task: Task) -> dict[str, np.ndarray]:
@@ -203,11 +200,6 @@ class EpisodeResults:
             if (average := averages[name]) is not None
         }
         return {name: np.asarray(mean).tolist() for name, mean in _with_computed(task, known).items()}
-
-
-def is_lacking(name: str, numbers: np.ndarray) -> bool:
-    """Whether a task, of whose episodes these are the numbers, does not tell the quantity."""
-    return QUANTITIES[name].may_lack and bool(np.isnan(numbers).all())
 
 
 def _with_computed(task: Task, known: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

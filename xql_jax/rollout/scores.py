@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from xql_jax.numerics.statistics import mean_and_interval, wilson_interval
-from xql_jax.rollout.quantities import QUANTITIES, EpisodeResults, is_lacking, shown
+from xql_jax.rollout.quantities import QUANTITIES, EpisodeResults, shown
 from xql_jax.suites.tasks import Task
 from xql_jax.types import Json
 
@@ -26,7 +26,7 @@ def describe_episodes(results: EpisodeResults, task: Task) -> list[Json]:
     """Returns each member's episodes and a summary; intervals are over episodes, not over training runs.
 
     `score_interval_95` is the half-width of the mean's interval, None for one episode. `success_interval_95`
-    has both ends of Wilson's binomial interval. Of a quantity that the task does not tell all is None.
+    has both ends of Wilson's binomial interval. All is None of a quantity that no episode told.
     """
     numbers, means = results.numbers(task), results.means(task)
     score_means, half_widths = mean_and_interval(numbers["score"])
@@ -34,7 +34,7 @@ def describe_episodes(results: EpisodeResults, task: Task) -> list[Json]:
     for member, returns in enumerate(results.returns):
         entry: Json = {"episodes": len(returns)}
         for name, quantity in QUANTITIES.items():
-            told = name in numbers and not is_lacking(name, numbers[name][member])
+            told = name in numbers and not np.isnan(numbers[name][member]).all()
             entry[f"{name}_mean"] = means[name][member] if told else None
             entry[quantity.listed] = numbers[name][member].tolist() if told else None
         entry["score_mean"] = float(score_means[member])
