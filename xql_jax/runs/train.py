@@ -36,8 +36,8 @@ from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.members import fields_given, stacked
 from xql_jax.training.population import Population, offline_population
 from xql_jax.training.replay_files import ReplayFiles
+from xql_jax.training.row_warnings import watch_divergence, watch_policy, watch_values, watch_weights
 from xql_jax.training.signals import StopSignals
-from xql_jax.training.values import watch_divergence, watch_policy, watch_values, watch_weights
 from xql_jax.types import Json, Learner, State
 
 LOG = logging.getLogger(__name__)
