@@ -6,6 +6,7 @@ The environment writes down what it did, which is the oracle.
 import csv
 import json
 import math
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -21,6 +22,7 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.quantities import QUANTITIES, EpisodeResults, Quantity, declare, in_info
 from xql_jax.rollout.scores import describe_episodes, evaluation_in_words
 from xql_jax.suites.tasks import get_task
+from xql_jax.workshop.commands.messages import others_in_words
 
 NAME = "test_quantities:Hills-v0"
 LARGEST_REWARD = Quantity(name="largest_reward", read=lambda before, step: np.fmax(before, step.rewards))
@@ -157,6 +159,10 @@ def test_one_declaration_is_enough(tmp_path):
         half_width = 12.7062 * abs(means[0] - means[1]) / 2  # Student's t for one degree of freedom
         assert result[f"last_{name}_interval_95"] == pytest.approx(half_width, rel=1e-4, abs=1e-6)
         assert result[f"last_{name}_by_seed"] == pytest.approx(means, rel=1e-5)
+        spread = QUANTITIES[name].in_words(np.mean(means), half_width)
+        assert f"; {spread}" in printed.splitlines()[3]
+    words = others_in_words(result)
+    assert [line.split(" ")[0] for line in words] == ["largest_reward", "effort", "highest"]
 
     table = succeed(
         [str(tmp_path / "runs"), "--quantity=effort", f"--output={tmp_path / 'report'}"], main=REPORT
@@ -213,6 +219,31 @@ def test_the_mean_is_of_the_episodes_that_tell():
     heights = np.array([[1.0, np.nan, 5.0], [np.nan] * 3])
     results = EpisodeResults(np.zeros((2, 3)), np.ones((2, 3), int), None, {"summit": heights})
     np.testing.assert_array_equal(results.means(get_task(NAME))["summit"], [3.0, np.nan])
+
+
+def test_a_quantity_that_is_computed_from_others():
+    """Rewards a step of 2 / 1 and 6 / 2: the mean of 2 and 3, or the mean return by the mean length."""
+    by_step = {"compute": lambda task, others: others["return"] / others["length"]}
+    declare(Quantity(name="of_episodes", **by_step))
+    declare(Quantity(name="of_means", mean=None, **by_step))
+    means = EpisodeResults(np.array([[2.0, 6.0]]), np.array([[1, 2]]), None).means(get_task(NAME))
+    assert (means["of_episodes"], means["of_means"]) == ([2.5], [4 / 1.5])
+    words = evaluation_in_words({"score": [1.0, 3.0], "of_means": [2.0, 5.0]}, get_task("pointmaze-umaze-v0"))
+    assert words == "score 2.0 (1.0 to 3.0), of_means 3.5"
+
+
+def test_environments_that_are_compiled(monkeypatch):
+    """They have no `info`; an idle environment adds nothing."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "envs"))
+    for quantity in (LARGEST_REWARD, SUMMIT):
+        declare(quantity)
+    steps, task = [], get_task("jax_point_mass:PointMass")
+    evaluator = Evaluator(task, 1, 3, 0, EnvironmentMaker())
+    results = evaluator.run(lambda seen: np.full((*seen.shape[:2], 1), 0.3), on_step=steps.append)
+    for place, length in enumerate(results.lengths[0]):
+        largest = max(step.rewards[place] for step in steps[:length])
+        assert results.others["largest_reward"][0, place] == largest
+    assert np.isnan(results.others["summit"]).all()
 
 
 @pytest.mark.parametrize("height", ["high", [1.0, 2.0], 1j])
