@@ -39,10 +39,10 @@ from xql_jax.data.views import view_for
 from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError
 from xql_jax.files import write_atomically
+from xql_jax.numerics.statistics import mean_and_interval
 from xql_jax.policy import Policy
 from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.kinds import EVALUATION_SEED
 from xql_jax.runs.load import Run
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from xql_jax.numerics.statistics import mean_and_interval
 from xql_jax.pictures.style import render
-from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.workshop.paper.columns import long_table
 from xql_jax.workshop.paper.figures import FIGURES_OF_RUNS
 

@@ -22,8 +22,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.losses import gumbel
+from xql_jax.numerics.statistics import mean_and_interval
 from xql_jax.pictures.style import BLUE, ORANGE, SOFT, VERMILION, render, styled
-from xql_jax.rollout.scores import mean_and_interval
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "losses"
 SETTING = ("clip_rule", "critic_loss")

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.numerics.statistics import mean_and_interval
 from xql_jax.runs.find import run_folders
 from xql_jax.runs.load import Run, load_run
 

@@ -15,12 +15,12 @@ import mujoco
 import numpy as np
 import tqdm
 
-from xql_jax.data.act import load
 from xql_jax.data.rows import Rows, cut_off, joined_rows, write_hdf5
 from xql_jax.envs.ant_maze import START_CELL, AntMaze, cell_middle, draw_goal
 from xql_jax.envs.mazes import GOAL_RADIUS, MAZES, Cell
 from xql_jax.files import replacing
 from xql_jax.suites.tasks import Task, get_task
+from xql_jax.workshop.tools.act import load
 
 WALKER = Path(__file__).with_name("ant_walker.npz")
 WALKER_NOISE = 0.2

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.files.outputs import check_output, write_output
+from xql_jax.rollout.quantities import QUANTITIES
 from xql_jax.settings import NAMED, SEVERAL, TEXT, Command, setting, within
 from xql_jax.workshop.commands import command_line
 from xql_jax.workshop.reports.score_table import report_files, score_tables, text_table
@@ -35,12 +36,20 @@ def main(
         "TASK=RANDOM,EXPERT: the returns of scores 0 and 100 of a task or a file of your own, by its name in "
         "the table. Repeatable.",
     ),
+    quantity: str = setting(
+        "score",
+        TEXT,
+        f"Column of evaluations.csv that the tables show: {', '.join(QUANTITIES)}, or another one.",
+    ),
     output: str = setting("results/report", TEXT, "Folder for the tables."),
 ) -> int:
     given = references_given(references)
-    found = read_runs(folders, references=given)
+    found = read_runs(folders, column=quantity, references=given)
     if not found.runs and not found.left_out:
         raise UserError(f"{', '.join(folders)}: no runs there: a run is a folder with a config.json")
+    if not found.members and quantity not in QUANTITIES:
+        known = ", ".join(QUANTITIES)
+        raise UserError(f"--quantity={quantity}: no run there has this column; all have some of {known}")
     names = {run.dataset for run in found.runs}
     if unknown := [name for name in given if name not in names]:
         raise UserError(

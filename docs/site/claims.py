@@ -21,8 +21,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
+from xql_jax.numerics.statistics import mean_and_interval
 from xql_jax.pictures.style import BLUE, SOFT, VERMILION, render, styled
-from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.workshop.reports.statistics import AGGREGATES, Statistics, statistics_of
 
 ROOT = Path(__file__).resolve().parents[2]

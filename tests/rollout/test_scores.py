@@ -1,21 +1,12 @@
-"""Means with their intervals, by hand, and scores and steps in words."""
+"""Entries of a report by hand, and scores and steps in words."""
 
 import math
 
 import numpy as np
 
 from xql_jax.rollout.evaluation import EpisodeResults
-from xql_jax.rollout.scores import describe_episodes, mean_and_interval
+from xql_jax.rollout.scores import describe_episodes
 from xql_jax.suites.tasks import get_task
-
-
-def test_means_by_hand():
-    # Mean 2, standard deviation 1, and t is 4.302653 for 97.5% and two degrees of freedom.
-    mean, half_width = mean_and_interval(np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]))
-    np.testing.assert_allclose(mean, [2.0, 20.0])
-    np.testing.assert_allclose(half_width, np.array([1.0, 10.0]) * 4.302653 / np.sqrt(3), rtol=1e-6)
-    mean, half_width = mean_and_interval(np.array([7.0]))  # one score says nothing of the spread
-    assert (mean, math.isnan(half_width)) == (7.0, True)
 
 
 def test_wilsons_interval_of_a_success_rate():

@@ -1,5 +1,7 @@
 """Collected episodes against an environment and policies whose numbers tell what happened."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -8,7 +10,7 @@ from xql_jax.data.rows import ends_of
 from xql_jax.envs import EnvironmentMaker
 from xql_jax.suites.tasks import get_task
 from xql_jax.workshop.tools import behaviours
-from xql_jax.workshop.tools.behaviours import Behaviour, episodes_of
+from xql_jax.workshop.tools.behaviours import Amount, Behaviour, collecting_env, episodes_of
 
 TASK = get_task("pointmaze-umaze-v0")
 LIMIT = 6
@@ -48,7 +50,8 @@ def constant(value):
 
 
 def rows_of(number, unit="episode", behaviour=RANDOM, seed=3, maker=MAKER, noise=0.0):
-    return episodes_of(behaviour, TASK, maker, seed, number, unit, noise=noise)
+    with contextlib.closing(collecting_env(TASK, maker)) as env:
+        return episodes_of(behaviour._replace(noise=noise), env, seed, Amount(number, unit))
 
 
 def assert_same(rows, others):

@@ -33,5 +33,5 @@ class Locomotion(SimulatedEnv):
         )
 
     def act(self, action: np.ndarray) -> ActResult:
-        observation, reward, terminated, _, _ = self.simulation.step(action)
-        return observation, reward, terminated, {}
+        observation, reward, terminated, _, info = self.simulation.step(action)
+        return observation, reward, terminated, info

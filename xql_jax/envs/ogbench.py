@@ -73,7 +73,7 @@ class OGBench(SimulatedEnv):
     def act(self, action: np.ndarray) -> ActResult:
         with drawing_from(self._random):
             observation, reward, terminated, _, info = self.simulation.step(action.astype(np.float32))
-        return observation, reward, terminated, {"success": bool(info["success"])}
+        return observation, reward, terminated, {**info, "success": bool(info["success"])}
 
     def render(self) -> np.ndarray:  # type: ignore[override]
         names = ("_model", "_data") if self._is_table else ("model", "data")

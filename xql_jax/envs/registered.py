@@ -19,10 +19,11 @@ SUCCESSES = ("success", "is_success")  # in `info`
 class Registered(SimulatedEnv):
     """An environment of the registry, with flat observations f32[O] and actions f32[A], in C order.
 
-    Actions are clipped to the environment's own bounds. Rewards, terminations and `info["success"]` are its
-    own. So are truncations, except in a step that also terminates. The task's episode limit replaces the
-    registry's; without one, an episode of more than `longest` steps fails. `simulation` is an environment
-    to use instead of a new one, which Gymnasium makes with the options.
+    Actions are clipped to the environment's own bounds. Rewards, terminations and `info` are its own, but for
+    `info["success"]`, which stands for both names of a success. Truncations are its own, except in a step
+    that also terminates. The task's episode limit replaces the registry's; without one, an episode of more
+    than `longest` steps fails. `simulation` is an environment to use instead of a new one, which Gymnasium
+    makes with the options.
     """
 
     def __init__(
@@ -81,8 +82,9 @@ class Registered(SimulatedEnv):
                 "or register it with max_episode_steps"
             )
         told = [_truth(name, info[name]) for name in SUCCESSES if info.get(name) is not None]
+        others = {name: value for name, value in info.items() if name not in SUCCESSES}
         success: Info = {"success": any(told)} if told else {}
-        return observation, reward, terminated, truncated and not terminated, success
+        return observation, reward, terminated, truncated and not terminated, {**others, **success}
 
     def render(self) -> np.ndarray:
         """Returns a picture of the state, u8[height, width, 3]; UserError if the environment draws none."""

@@ -117,4 +117,5 @@ class Adroit(SimulatedEnv):
         reward -= 0.2 * np.linalg.norm(self._reach(observation))  # from +0.1 to D4RL's -0.1
         self._goal_steps += bool(info["success"])
         dropped = self._is_pen and observation[PEN_HEIGHT] < DROPPED
-        return observation, reward, dropped, {"success": self._goal_steps > (20 if self._is_pen else 25)}
+        success = self._goal_steps > (20 if self._is_pen else 25)
+        return observation, reward, dropped, {**info, "success": success}

@@ -41,6 +41,7 @@ class VectorStep(NamedTuple):
     successes: np.ndarray  # i8[N], whether the episode has succeeded by now: 1, 0 or UNKNOWN_SUCCESS
     returns: np.ndarray  # f64[N], undiscounted, of the episodes up to and with this step
     lengths: np.ndarray  # i64[N], steps likewise
+    infos: Sequence[Info]  # N, what `info` each environment of `Local` returned in this step; else {}
 
     @property
     def ended(self) -> np.ndarray:
@@ -67,6 +68,7 @@ class VectorEnv(ABC):
 
     def __init__(self, num_envs: int):
         self.num_envs = num_envs
+        self._infos: list[Info] = [{}] * num_envs  # of the last step
 
     @abstractmethod
     def _start(self, seeds: Sequence[int | None]) -> np.ndarray:
@@ -136,8 +138,9 @@ class VectorEnv(ABC):
             self._begin([self._next_seed(i) if over else None for i, over in enumerate(ended.tolist())])
         observations = self._observations  # where an episode has begun, its first
         return VectorStep(
-            observations, actions, rewards, terminals, truncations, reached, successes, returns, lengths
-        )
+            observations, actions, rewards, terminals, truncations, reached, successes, returns, lengths,
+            self._infos,
+        )  # fmt: skip
 
     def _begin(self, seeds: Sequence[int | None]) -> None:
         begins = np.array([seed is not None for seed in seeds])
@@ -183,13 +186,14 @@ class Local(VectorEnv):
     def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
         outcome = self.no_outcome()
         observations, rewards, terminals, truncations, successes = outcome
+        infos: list[Info] = [{}] * self.num_envs
 
         def step(indices: list[int]) -> None:
             for i in indices:
                 with naming(i):
                     result = self._environments[i].step(actions[i].copy())
-                    observations[i], rewards[i], terminals[i], truncations[i], info = result
-                    successes[i] = info.get("success", UNKNOWN_SUCCESS)
+                    observations[i], rewards[i], terminals[i], truncations[i], infos[i] = result
+                    successes[i] = infos[i].get("success", UNKNOWN_SUCCESS)
 
         indices = running.nonzero()[0].tolist()
         if self._threads:
@@ -197,6 +201,7 @@ class Local(VectorEnv):
             list(self._threads.map(step, shares))
         else:
             step(indices)
+        self._infos = infos
         return outcome
 
     def render(self) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xql_jax.errors import Damaged
+from xql_jax.numerics.statistics import BySeed, by_seed_and_step, grouped
 
 TIMES = ("step", "seconds")  # columns that say when; columns that are neither times nor settings are results
 
@@ -41,3 +42,11 @@ def _row(cells: Mapping[str, str], settings: Sequence[str]) -> Row:
         if name not in (*TIMES, *settings)
     }
     return Row(int(cells["step"]), int(cells["seed"]), setting, results)
+
+
+def scores_by_setting(rows: Sequence[Row]) -> dict[tuple[tuple[str, float], ...], BySeed]:
+    """Returns the scores by the swept values; without a sweep, the only key is empty."""
+    return {
+        setting: by_seed_and_step((row.seed, row.step, row.results["score"]) for row in of_setting)
+        for setting, of_setting in grouped(rows, lambda row: row.setting).items()
+    }

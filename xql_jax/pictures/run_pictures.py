@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xql_jax.files import write_atomically
-from xql_jax.logs.csv_rows import Row
+from xql_jax.logs.csv_rows import Row, scores_by_setting
 from xql_jax.pictures import style
-from xql_jax.rollout.run_summary import scores_by_setting
 
 
 @style.styled()

@@ -21,8 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from xql_jax.rollout.run_summary import BySeed, has_all_seeds
-from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.numerics.statistics import BySeed, has_all_seeds, mean_and_interval
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, from dark to light.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"

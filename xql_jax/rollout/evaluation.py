@@ -1,6 +1,5 @@
 """Evaluates a population of policies in the same episodes, with one batched policy call per step."""
 
-import dataclasses
 import logging
 import math
 from collections.abc import Callable
@@ -8,45 +7,16 @@ from collections.abc import Callable
 import numpy as np
 
 from xql_jax.envs import EnvironmentMaker
-from xql_jax.envs.vector import UNKNOWN_SUCCESS, VectorEnv, VectorStep, repeats
+from xql_jax.envs.vector import VectorEnv, VectorStep, repeats
+from xql_jax.errors import UserError
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import Act
+from xql_jax.rollout.quantities import QUANTITIES, EpisodeResults
 from xql_jax.suites.tasks import OWN, Task
 
 LOG = logging.getLogger(__name__)
 EVALUATION_START_SEED = 20_000  # default of the tools; evaluations during training use another one
 MOST_EPISODES = 1_000_000
-
-
-@dataclasses.dataclass(frozen=True)
-class EpisodeResults:
-    """The results of E episodes of each of M members (policies evaluated together)."""
-
-    returns: np.ndarray  # f64[M, E], undiscounted, in the task's own reward units
-    lengths: np.ndarray  # i64[M, E], steps
-    successes: np.ndarray | None  # bool[M, E]; None if no environment has ever said
-
-    def columns(self, task: Task) -> dict[str, np.ndarray]:
-        """Returns each episode's number, return, score, length and, if known, success: [M, E] each."""
-        columns = {
-            "episode": np.indices(self.returns.shape)[1],
-            "return": self.returns,
-            "score": task.normalized_score(self.returns, self.successes),
-            "length": self.lengths,
-        }
-        if self.successes is not None:
-            columns["success"] = 1 * self.successes
-        return columns
-
-    def means(self, task: Task) -> dict[str, list[float]]:
-        """Returns by name each member's mean return, score, length and, if known, rate of success."""
-        returns = self.returns.mean(axis=1)
-        rates = None if self.successes is None else self.successes.mean(axis=1)
-        score = np.asarray(task.normalized_score(returns, rates))
-        means = {"return": returns, "score": score, "length": self.lengths.mean(axis=1)}
-        if rates is not None:
-            means["success_rate"] = rates
-        return {name: mean.tolist() for name, mean in means.items()}
 
 
 class Evaluator:
@@ -70,7 +40,7 @@ class Evaluator:
     ):
         # Whether any step has said if its episode succeeded. Then an episode without such a step has failed.
         self.tells_success = False
-        self._num_members = num_members
+        self._task, self._num_members = task, num_members
         self._seeds = [episode_seed(seed, episode) for episode in range(num_episodes)]
         affordable = max(1, maker.max_environments // num_members)
         # K, the episodes of a batch: the fewest for that many batches.
@@ -93,24 +63,35 @@ class Evaluator:
         """
         members, places, count = self._num_members, self._batch_size, len(self._seeds)
         seeds = [*self._seeds, *[None] * (-count % places)]  # the last batch may have empty places
-        shape = members, len(seeds)
-        returns, lengths = np.zeros(shape), np.zeros(shape, np.int64)
-        successes = np.full(shape, UNKNOWN_SUCCESS)
+        reading = {name: (one.read, one.start) for name, one in QUANTITIES.items() if one.read}
+        numbers = {name: np.full((members, len(seeds)), np.nan) for name in reading}  # of the episodes
         for first in range(0, count, places):
             batch = slice(first, first + places)
             starts = self.env.reset(seeds[batch] * members)
             self.starts = np.concatenate([self.starts[:first], starts[: min(places, count - first)]])
+            now = {name: np.full(members * places, start) for name, (_, start) in reading.items()}
             for _, step in rollout(self.env, policy, starts, members):
-                ended = step.ended.reshape(members, places)
-                if ended.any():
-                    returns[:, batch][ended] = step.returns[step.ended]
-                    lengths[:, batch][ended] = step.lengths[step.ended]
-                told = step.successes != UNKNOWN_SUCCESS
-                successes[:, batch][told.reshape(members, places)] = step.successes[told]
+                now = {name: read(now[name], step) for name, (read, _) in reading.items()}
+                if step.ended.any():
+                    ended = step.ended.reshape(members, places)
+                    for name, of_all in numbers.items():
+                        of_all[:, batch][ended] = now[name][step.ended]
                 on_step(step)
-        self.tells_success |= bool((successes != UNKNOWN_SUCCESS).any())
-        known = successes[:, :count] == 1 if self.tells_success else None
-        return EpisodeResults(returns[:, :count], lengths[:, :count], known)
+        return self._results({name: of_all[:, :count] for name, of_all in numbers.items()})
+
+    def _results(self, numbers: dict[str, np.ndarray]) -> EpisodeResults:
+        """Takes the numbers of the episodes f64[M, E] by quantity."""
+        for name, of_all in numbers.items():
+            if np.isnan(of_all).all() and not QUANTITIES[name].may_lack:
+                raise UserError(
+                    f"{self._task.name}: no episode tells the quantity {name}: declare it with "
+                    "may_lack=True, or look at how it is read"
+                )
+        returns, lengths, successes = (numbers.pop(name) for name in ("return", "length", "success_rate"))
+        self.tells_success |= not np.isnan(successes).all()
+        return EpisodeResults(
+            returns, lengths.astype(np.int64), successes == 1 if self.tells_success else None, numbers
+        )
 
     def close(self) -> None:
         self.env.close()

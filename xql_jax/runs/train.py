@@ -22,13 +22,13 @@ from xql_jax.logs.csv_rows import Row
 from xql_jax.logs.wandb import WandbLogger
 from xql_jax.numerics.jax_settings import check_matmul_precision, check_platforms, settings_of_jax
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.rollout.run_summary import summarize, summarize_finetuning
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder, identity_of
 from xql_jax.runs.kinds import EVALUATION_SEED, Acting, Finetune, Offline, Online, Training
 from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import RunData, load_data
+from xql_jax.runs.summary import summarize, summarize_finetuning
 from xql_jax.suites.tasks import Task
 from xql_jax.training.acting import HostActing
 from xql_jax.training.compiled_acting import CompiledActing
@@ -36,8 +36,8 @@ from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.members import fields_given, stacked
 from xql_jax.training.population import Population, offline_population
 from xql_jax.training.replay_files import ReplayFiles
+from xql_jax.training.row_warnings import watch_divergence, watch_policy, watch_values, watch_weights
 from xql_jax.training.signals import StopSignals
-from xql_jax.training.values import watch_divergence, watch_policy, watch_values, watch_weights
 from xql_jax.types import Json, Learner, State
 
 LOG = logging.getLogger(__name__)

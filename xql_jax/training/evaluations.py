@@ -10,7 +10,8 @@ import numpy as np
 
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.rollout.acting import Act, finite_policy, prepared, with_memory_of
-from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
+from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.rollout.quantities import EpisodeResults
 from xql_jax.suites.tasks import Task
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import State

@@ -15,8 +15,9 @@ import numpy as np
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
-from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
-from xql_jax.rollout.scores import shown
+from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.rollout.quantities import EpisodeResults
+from xql_jax.rollout.scores import evaluation_in_words
 from xql_jax.suites.tasks import Task
 from xql_jax.training.checkpoints import DUE, Checkpoints, Items, Progress, Snapshot, TrainingFiles
 from xql_jax.training.evaluations import Due, Evaluations
@@ -311,11 +312,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         rows: dict[str, Sequence[float | str]] = {**means, "diverged_at": diverged_at}
         self._rows.write(self._files.evaluations, progress, rows, prefix="evaluation/")
         self._evaluations.due, self._evaluated = None, step
-        scores = np.array(means["score"])
-        spread = f" ({shown(scores.min())} to {shown(scores.max())})" if len(scores) > 1 else ""
-        news = f"{self._task.quantity} {shown(scores.mean())}{spread}"
-        rate = np.mean(means.get("success_rate", np.nan))  # NaN, too, until an environment of one's own tells
-        news += "" if np.isnan(rate) else f", success {rate:.1%}"
+        news = evaluation_in_words(means, self._task)
         self._bar.set_postfix_str(news, refresh=False)
         is_under_way = self._began_at < self.progress.step < self._schedule.max_steps
         speed = f", {speed_of(self._bar)}" if is_under_way else ""

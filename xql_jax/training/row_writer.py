@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -18,6 +19,7 @@ from xql_jax.training.members import Member
 from xql_jax.training.schedule import Schedule
 from xql_jax.types import Json
 
+LOG = logging.getLogger(__name__)
 MetricsLogger = TensorBoardLogger | WandbLogger  # which show numbers as curves
 
 
@@ -39,6 +41,7 @@ class CSVLogger:
                 f"{path}: not as the run wrote it. Put it back as it was, or delete it: the rows of the last "
                 "checkpoint take its place"
             )
+        self._gone: set[str] = set()  # columns that are no longer measured
         self._columns = rows.split(b"\n", 1)[0].decode().split(",") if rows else None
         write_atomically(path, rows)
         with writing(path):
@@ -47,16 +50,17 @@ class CSVLogger:
     def write(self, row: Mapping[str, object]) -> None:
         """Appends a row, and before the first one a header.
 
-        A run that began with an earlier version keeps its columns: what was not measured then is left out.
-        UserError if a column is no longer measured.
+        A run that began with other columns keeps them, because its rows are these columns: a number that was
+        not measured then is left out, and a column that is no longer measured is empty, with a warning.
         """
         text = ""
         if self._columns is None:
             self._columns = list(row)
             text = ",".join(self._columns) + "\n"
-        if missing := set(self._columns) - row.keys():
-            raise UserError(f"{self.path}: made by another version, with the column {min(missing)}")
-        values = [row[column] for column in self._columns]
+        if gone := set(self._columns) - row.keys() - self._gone:
+            self._gone |= gone
+            LOG.warning(f"{self.path}: {', '.join(sorted(gone))}: no longer measured, so empty from here on")
+        values = [row.get(column, "") for column in self._columns]
         # 9 digits give a float32 back exactly.
         text += ",".join(f"{one:.9g}" if isinstance(one, float) else str(one) for one in values) + "\n"
         with writing(self.path):
@@ -132,7 +136,7 @@ class RowWriter:
         for index, member in enumerate(self._members):
             if index not in skipped:
                 cells = {name: column[index] for name, column in columns.items()}
-                self._logs[path].write({**_start(member, progress), **cells, "seconds": seconds})
+                self._logs[path].write(_row(member, progress, {**cells, "seconds": seconds}))
                 numbers = {prefix + name: cell for name, cell in cells.items() if isinstance(cell, float)}
                 for logger in self._loggers:
                     logger.write(index, progress.step, numbers)
@@ -144,7 +148,7 @@ class RowWriter:
         for index, member in enumerate(self._members):
             of_member = [] if index in skipped else [column[index].tolist() for column in columns.values()]
             for cells in zip(*of_member, strict=True):
-                self._logs[path].write({**_start(member, progress), **dict(zip(columns, cells, strict=True))})
+                self._logs[path].write(_row(member, progress, dict(zip(columns, cells, strict=True))))
 
     def saving(self) -> Callable[[Path], None]:
         """Returns a function that writes the rows until now into a checkpoint's folder."""
@@ -167,5 +171,9 @@ class RowWriter:
                 stack.callback(log.close)
 
 
-def _start(member: Member, progress: Progress) -> Json:
-    return {"step": progress.step, "seed": member.seed, **member.hyperparameters}
+def _row(member: Member, progress: Progress, cells: Json) -> Json:
+    """Returns the cells after those that say whose they are; UserError if two have one name."""
+    start = {"step": progress.step, "seed": member.seed, **member.hyperparameters}
+    if twice := start.keys() & cells.keys():
+        raise UserError(f"{min(twice)}: the name of a column that is swept and of one that is measured")
+    return start | cells

@@ -1,18 +1,18 @@
 """What the mains that train print: the settings, how a training begins, and how it ended."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
 from xql_jax.learners.registry import method_named, method_of
-from xql_jax.rollout.run_summary import ranked
-from xql_jax.rollout.scores import shown, success_in_words
+from xql_jax.rollout.quantities import QUANTITIES, shown
 from xql_jax.runs.config_files import config_by
 from xql_jax.runs.kinds import Kept, Training
 from xql_jax.runs.load import Run
 from xql_jax.runs.resolve import resolved
+from xql_jax.runs.summary import ranked
 from xql_jax.settings import as_typed, settings_of, values_of
 from xql_jax.suites import METHODS_OWN
 
@@ -97,7 +97,7 @@ def print_end(run: Run) -> int:
 def print_result(result: Mapping[str, Any], quantity: str = "score") -> None:
     """Prints a setting's last score or return: averaged over seeds with its interval, and each seed's.
 
-    Also the rate of success with Wilson's interval, if it is told.
+    Also further quantities, such as the rate of success with Wilson's interval.
     """
     interval, seeds = result["last_score_interval_95"], result["seeds"]
     words = f"(95% interval of the mean over {len(seeds)} seeds)"
@@ -106,13 +106,20 @@ def print_result(result: Mapping[str, Any], quantity: str = "score") -> None:
         shown(score) + (" (diverged)" if seed in result["diverged_seeds"] else "")
         for seed, score in zip(seeds, result["last_score_by_seed"], strict=True)
     )
-    success = ""
-    if (rate := result.get("last_success_rate")) is not None:
-        success = (
-            f"; success {success_in_words(rate, result['last_success_interval_95'])} (over all episodes)"
-        )
+    others = "".join(f"; {words}" for words in others_in_words(result))
     score = shown(result["last_score"])
-    LOG.info(f"  {_values_of(result)}last {quantity} {score}{spread}; by seed: {by_seed}{success}")
+    LOG.info(f"  {_values_of(result)}last {quantity} {score}{spread}; by seed: {by_seed}{others}")
+
+
+def others_in_words(result: Mapping[str, Any]) -> list[str]:
+    """Returns the last means of quantities beside the score, of an entry of a summary's results."""
+    words = []
+    for name, quantity in QUANTITIES.items():
+        if quantity.over_seeds and (mean := result.get(f"last_{name}")) is not None:
+            interval = result.get(f"last_{quantity.column}_interval_95")
+            pooled = " (over all episodes)" if isinstance(interval, Sequence) else ""
+            words.append(quantity.in_words(mean, interval) + pooled)
+    return words
 
 
 def _values_of(result: Mapping[str, Any]) -> str:

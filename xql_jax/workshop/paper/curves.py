@@ -15,9 +15,8 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, method_of
+from xql_jax.numerics.statistics import by_seed_and_step, grouped, has_all_seeds, mean_and_interval
 from xql_jax.pictures import style
-from xql_jax.rollout.run_summary import by_seed_and_step, grouped, has_all_seeds
-from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.kinds import FINE_TUNING
 from xql_jax.workshop.paper.columns import Tables, long_table, unique, where
 from xql_jax.workshop.reports.scores import MethodScore, method_scores, read_runs

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from xql_jax.rollout.scores import success_in_words
+from xql_jax.rollout.quantities import QUANTITIES
 from xql_jax.workshop.reports.scores import MethodScore, mean_of, plain_number
 from xql_jax.workshop.reports.statistics import AGGREGATES, Statistics
 
@@ -53,7 +53,8 @@ def setting_rows(scores: Sequence[MethodScore], names: Sequence[str]) -> list[li
         settings = [score.settings.get(name, "") for name in names]
         return [dataset, score.name, *settings, *cells[: 2 if tells else 1]]
 
-    rows = [["", "method", *names, "score", *(["success"] if tells else [])]]
+    column = next((one.members[0].column for one in scores if one.members), "score")
+    rows = [["", "method", *names, column, *(["success"] if tells else [])]]
     rows += [row(score.dataset, score, score.cell(), _success_cell(score)) for score in scores]
     methods = {score.method: score for score in scores}.values()
     number, means = _means(_by_dataset(scores))
@@ -80,7 +81,10 @@ def _means(by_dataset: Mapping[str, Mapping[str, MethodScore]]) -> tuple[int, li
 
 
 def _success_cell(score: MethodScore) -> str:
-    return success_in_words(score.success[0], score.success[1:]) if score.success else "–"
+    if not score.success:
+        return "–"
+    rate, *interval = score.success
+    return QUANTITIES["success_rate"].with_interval(rate, interval)
 
 
 def score_csv(scores: Sequence[MethodScore]) -> str:

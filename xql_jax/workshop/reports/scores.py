@@ -14,8 +14,8 @@ import numpy as np
 
 from xql_jax.data.dataset import checked_references
 from xql_jax.errors import Damaged, UserError
-from xql_jax.rollout.run_summary import grouped, success_of, varying_names
-from xql_jax.rollout.scores import mean_and_interval, shown
+from xql_jax.numerics.statistics import grouped, mean_and_interval, success_of
+from xql_jax.rollout.quantities import shown
 from xql_jax.runs.find import LeftOut, find_runs
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING
 from xql_jax.runs.load import FINGERPRINT, Run, as_text, digests_of
@@ -93,6 +93,7 @@ class Curve(NamedTuple):
     diverged: Sequence[bool]  # whether it had diverged by then
     is_finished: bool  # whether it was trained to the end
     success_rates: Sequence[float | None] = ()  # at the steps; NaN if nothing was told, None: there is none
+    column: str = "score"  # which column the values are from
 
 
 class FoundRuns(NamedTuple):
@@ -128,10 +129,13 @@ def read_runs(
                 spelling = " ".join([names, *(str(one)[:8] for one in digests)])
             spellings.update(dict.fromkeys(same, spelling))
             run.settings["dataset"] = spelling
-        if given := (references or {}).get(run.dataset):
+        given = (references or {}).get(run.dataset)
+        if given and column == "score":
             run.references, run.settings["references"] = given, as_text(given)
             curves = curves_of(run, file_name, "return")
-            members.extend(one._replace(values=[*map(given.score, one.values)]) for one in curves)
+            members.extend(
+                one._replace(values=[*map(given.score, one.values)], column="score") for one in curves
+            )
         else:
             members.extend(curves_of(run, file_name, column))
 
@@ -142,6 +146,8 @@ def read_runs(
 def curves_of(run: Run, file_name: str = "evaluations.csv", column: str = "score") -> list[Curve]:
     """Returns the numbers of each of its members; see `read_runs`."""
     rows, is_finished = run.rows(run.path / file_name), run.status == "finished"
+    if rows and column not in rows[0].results:
+        raise Damaged(f"{run.path / file_name}: it has no column {column}")
     last = max((row.step for row in rows), default=0)
     curves = []
     for (swept, seed), of_member in grouped(rows, lambda row: (row.setting, row.seed)).items():
@@ -159,6 +165,7 @@ def curves_of(run: Run, file_name: str = "evaluations.csv", column: str = "score
             diverged=[not math.isnan(row.results.get("diverged_at", math.nan)) for row in of_member],
             is_finished=is_finished and of_member[-1].step == last,
             success_rates=[row.results.get("success_rate") for row in of_member],
+            column=column,
         )
         curves.append(curve)
     return curves
@@ -201,9 +208,15 @@ class MethodScore:
         return self.members[0].run
 
     @property
+    def quantity(self) -> str:
+        """What the numbers are: the score, the return where it is the score, or another chosen quantity."""
+        column = self.members[0].column if self.members else "score"
+        return "return" if column == "score" and self.members and not self.run.is_normalised else column
+
+    @property
     def is_normalised(self) -> bool:
-        """Whether 100 is an expert's score; else scores are returns."""
-        return not self.members or self.run.is_normalised
+        """Whether the numbers are scores, of which 100 is an expert's."""
+        return self.quantity == "score"
 
     @property
     def last(self) -> tuple[float, ...]:
@@ -245,7 +258,7 @@ class MethodScore:
         if self.diverged:
             text += " div"
         if self.last and not self.is_normalised:
-            text += " (return)"
+            text += f" ({self.quantity})"
         if self.last and self.note:
             is_finished = self.members[0].is_finished
             text += f" ({len(self.last)} seed(s) so far)" if is_finished else f" ({self.note})"
@@ -269,7 +282,7 @@ class MethodScore:
             "offline_score": plain_number(mean_of(self.before)),
             "offline_score_by_seed": " ".join(map(plain_number, self.before)),
             "paper_offline_score": self.paper_before,
-            "quantity": "score" if self.is_normalised else "return",
+            "quantity": self.quantity,
             **dict(zip(("success_rate", "success_low_95", "success_high_95"), success, strict=True)),
         }
 
@@ -285,7 +298,7 @@ def method_scores(members: Iterable[Curve], but: str = "") -> list[MethodScore]:
     members = list(members)
     no_data = {"dataset": as_text([])}  # as runs have it that learn online, or from the task's own
     common = {
-        dataset: {*varying_names([no_data | one.settings for one in of_dataset])}.intersection(COMMON)
+        dataset: {*_varying_names([no_data | one.settings for one in of_dataset])}.intersection(COMMON)
         for dataset, of_dataset in grouped(members, lambda member: member.run.dataset).items()
     }
     kinds = grouped(members, lambda member: (member.run.method, member.run.kind))
@@ -298,6 +311,12 @@ def method_scores(members: Iterable[Curve], but: str = "") -> list[MethodScore]:
                 values = {name.removeprefix("config."): group[0].settings.get(name) or "-" for name in names}
                 scores.append(_score(MethodScore(dataset, plain, settings=values), group))
     return sorted(scores, key=lambda score: (score.dataset, score.name, *map(_order, score.settings.items())))
+
+
+def _varying_names(settings: Sequence[Mapping[str, object]]) -> list[str]:
+    """Returns the names whose values differ among these settings, in the order of first appearance."""
+    names = dict.fromkeys(name for values in settings for name in values)
+    return [name for name in names if len({values.get(name) for values in settings}) > 1]
 
 
 def _order(setting: tuple[str, str]) -> tuple[str, float, str]:
@@ -316,7 +335,7 @@ def _names(members: Iterable[Curve], but: str) -> list[str]:
     only because methods have the same data in several forms.
     """
     settings = list(map(_of_method, members))
-    names = [name for name in varying_names(settings) if name != FINGERPRINT]
+    names = [name for name in _varying_names(settings) if name != FINGERPRINT]
     alike = grouped(settings, lambda one: tuple(one.get(name) for name in names)).values()
     if any(len({one.get(FINGERPRINT) for one in same}) > 1 for same in alike):
         names.append(FINGERPRINT)
@@ -344,7 +363,7 @@ def _score(empty: MethodScore, members: Sequence[Curve]) -> MethodScore:
         step = min(member.steps[-1] for member in members)
         note = f"{how} after {run.in_words(step)} of {run.in_words(run.max_steps)}"
         counted = [_until(step, member) for member in members if member.steps[0] <= step]
-    paper_before, paper = _of_paper(run)
+    paper_before, paper = _of_paper(run) if members[0].column == "score" else (None, None)
     return dataclasses.replace(empty, members=counted, note=note, paper=paper, paper_before=paper_before)
 
 

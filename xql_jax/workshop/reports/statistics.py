@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xql_jax.rollout.run_summary import grouped
+from xql_jax.numerics.statistics import grouped
 from xql_jax.runs.find import LeftOut
 from xql_jax.workshop.reports.scores import MethodScore
 
@@ -56,7 +56,7 @@ def compared_scores(scores: Sequence[MethodScore], samples: int) -> tuple[Statis
         if score.note:
             reasons[place] = score.note
         elif not score.is_normalised:
-            reasons[place] = "a return, which is in its task's own unit"
+            reasons[place] = f"a {score.quantity}, which is in its task's own unit"
         elif any(map(math.isnan, score.last)):
             reasons[place] = "a last score is not finite"
         else:

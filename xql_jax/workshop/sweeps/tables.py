@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Sequence
 
 from xql_jax.learners.registry import OFFLINE
-from xql_jax.rollout.run_summary import grouped
+from xql_jax.numerics.statistics import grouped
 from xql_jax.training.members import fields_given
 from xql_jax.workshop.reports.scores import FINETUNING_TABLE, Curve, MethodScore, PaperTable, curves_of
 from xql_jax.workshop.sweeps.plan import FINISHED, TUNED, Cell, check_methods

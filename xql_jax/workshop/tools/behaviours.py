@@ -10,9 +10,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from xql_jax.data.policy_files import read_policy
 from xql_jax.data.rows import Rows, cut_off
 from xql_jax.envs import EnvironmentMaker, action_bounds
+from xql_jax.envs.vector import VectorEnv, VectorStep
 from xql_jax.errors import UserError
 from xql_jax.files.paths import located
 from xql_jax.rollout import rollout
@@ -22,6 +22,7 @@ from xql_jax.suites.tasks import Task
 from xql_jax.training.members import learners_of
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Array, Learner, Params
+from xql_jax.workshop.tools.policy_files import read_policy
 
 AT_ONCE = 16  # environments; constant, because a policy may round differently for another batch shape
 RANDOM = "random"
@@ -45,6 +46,7 @@ class Behaviour(NamedTuple):
     # Pure: observations f32[K, O] to actions [K, A], or to chunks of actions [K, h * A].
     act: Callable[[np.ndarray, RandomNumbers], np.ndarray]
     action_chunk: int = 1  # h
+    noise: float = 0.0  # standard deviation of Gaussian noise on the actions, in halves of their range
 
 
 def open_behaviour(
@@ -113,6 +115,46 @@ def _act(learner: Learner, actor: Params, observations: Array, keys: Array, dete
     return jax.vmap(act)(observations, keys)
 
 
+class Amount(NamedTuple):
+    """How much is collected."""
+
+    number: int
+    unit: str = "episode"  # or "transition": then the last episode is cut off by a time-out
+
+
+def collecting_env(task: Task, maker: EnvironmentMaker) -> VectorEnv:
+    """Returns the environments that `episodes_of` acts in."""
+    return maker.vector_env(task, min(AT_ONCE, maker.max_environments))
+
+
+def episodes_of(
+    behaviour: Behaviour,
+    env: VectorEnv,
+    seed: int,
+    amount: Amount,
+    *,
+    count: Callable[[int], object] = lambda number: None,
+    stop: StopSignals | None = None,
+) -> Rows:
+    """Rolls out whole episodes and returns their rows in D4RL's layout, in the order of their numbers.
+
+    The start and the randomness of episode e depend on (seed, e) alone.
+
+    Args:
+        count: called after each step with how many units of the amount are new.
+        stop: after a signal, only the episodes that have ended come; KeyboardInterrupt if none has.
+    Raises:
+        UserError: if an action is not finite, or an environment fails.
+    """
+    collection = _Collection(behaviour, env, seed, amount)
+    start = env.reset([collection.begin(place) for place in range(env.num_envs)], collection.begin)
+    for observations, step in rollout(env, collection.act, start):
+        count(collection.add(observations, step))
+        if stop and stop.received:
+            break
+    return collection.rows()
+
+
 @dataclasses.dataclass
 class _Episode:
     """Where an episode is in the history of all environments."""
@@ -123,78 +165,60 @@ class _Episode:
     stop: int = -1  # the step after its last one
 
 
-def episodes_of(
-    behaviour: Behaviour,
-    task: Task,
-    maker: EnvironmentMaker,
-    seed: int,
-    number: int,
-    unit: str = "episode",
-    *,
-    noise: float = 0.0,
-    count: Callable[[int], object] = lambda number: None,
-    stop: StopSignals | None = None,
-) -> Rows:
-    """Rolls out whole episodes and returns their rows in D4RL's layout, in the order of their numbers.
+class _Collection:
+    """The episodes of a behaviour in several environments, and all steps of these environments."""
 
-    The start and the randomness of episode e depend on (seed, e) alone.
+    def __init__(self, behaviour: Behaviour, env: VectorEnv, seed: int, amount: Amount):
+        self._behaviour, self._env, self._seed, self._amount = behaviour, env, seed, amount
+        self._counts_transitions = amount.unit == "transition"
+        self._steps = 0  # of all environments together
+        self._transitions = 0
+        self._begun: list[_Episode] = []
+        self._running: dict[int, _Episode] = {}  # by the environment's place
+        self._history: list[tuple[np.ndarray, ...]] = []  # the fields of each step, [K, ...]
+        self._queue = ActionQueue(behaviour.action_chunk)
 
-    Args:
-        unit: what is counted: `episode`, or `transition`: then the last episode is cut off by a time-out.
-        noise: standard deviation of Gaussian noise on the actions, in halves of their range.
-        count: called after each step with how many units are new.
-        stop: after a signal, only the episodes that have ended come; KeyboardInterrupt if none has.
-    Raises:
-        UserError: if an action is not finite, or an environment fails.
-    """
-    by_transitions = unit == "transition"
-    steps = 0  # of all environments together
-    made = 0  # transitions
-    begun: list[_Episode] = []
-    running: dict[int, _Episode] = {}  # by the environment's place
-    history: list[tuple[np.ndarray, ...]] = []  # the fields of each step, [K, ...]
-
-    queue = ActionQueue(behaviour.action_chunk)
-
-    def begin(place: int) -> int | None:
-        queue.begin(np.arange(env.num_envs) == place)
-        if ended := running.pop(place, None):
-            ended.stop = steps
-        if (made if by_transitions else len(begun)) >= number:
+    def begin(self, place: int) -> int | None:
+        """Ends the episode of an environment. Returns the seed of the next one, None if there are enough."""
+        self._queue.begin(np.arange(self._env.num_envs) == place)
+        if ended := self._running.pop(place, None):
+            ended.stop = self._steps
+        if (self._transitions if self._counts_transitions else len(self._begun)) >= self._amount.number:
             return None
-        start, own = np.random.SeedSequence((seed, len(begun)), spawn_key=(0,)).spawn(2)
-        running[place] = _Episode(place, steps, np.random.default_rng(own))
-        begun.append(running[place])
+        start, own = np.random.SeedSequence((self._seed, len(self._begun)), spawn_key=(0,)).spawn(2)
+        self._running[place] = _Episode(place, self._steps, np.random.default_rng(own))
+        self._begun.append(self._running[place])
         return int(start.generate_state(1)[0])
 
-    def act(observations: np.ndarray) -> np.ndarray:
-        nonlocal steps, made
-        steps += 1
-        made += len(running)
-        numbers = _draw(list(running.values()), env.num_envs, *env.action_space.shape)
-        actions = np.asarray(queue.next(lambda: behaviour.act(observations[0], numbers)))
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """Returns the actions f32[1, K, A] of a step, with the behaviour's noise."""
+        space, running = self._env.action_space, self._running
+        self._steps += 1
+        self._acting = len(running)
+        self._transitions += self._acting
+        numbers = _draw(list(running.values()), self._env.num_envs, *space.shape)
+        actions = np.asarray(self._queue.next(lambda: self._behaviour.act(observations[0], numbers)))
         if not np.isfinite(actions[list(running)]).all():
-            raise UserError(f"policy {behaviour.name}: gave an action that is not finite")
-        added = noise * numbers.noise * (env.action_space.high - env.action_space.low) / 2
+            raise UserError(f"policy {self._behaviour.name}: gave an action that is not finite")
+        added = self._behaviour.noise * numbers.noise * (space.high - space.low) / 2
         return (actions + added).astype(np.float32)[None]
 
-    with contextlib.closing(maker.vector_env(task, min(AT_ONCE, maker.max_environments))) as env:
-        start = env.reset([begin(place) for place in range(env.num_envs)], begin)
-        before = 0
-        for observations, step in rollout(env, act, start):
-            history.append((observations, *step[1:6]))
-            count(made - before if by_transitions else int(step.ended.sum()))
-            before = made
-            if stop and stop.received:
-                if not (begun := [one for one in begun if one.stop > 0]):
-                    raise KeyboardInterrupt
-                break
-    rows: Rows = {}
-    for name, column in zip(ROW_NAMES, zip(*history, strict=True), strict=True):
-        stacked = np.stack(column)
-        rows[name] = np.concatenate([stacked[one.first : one.stop, one.place] for one in begun])
-    rows["rewards"] = rows["rewards"].astype(np.float32)
-    return cut_off(rows, number) if by_transitions else rows
+    def add(self, observations: np.ndarray, step: VectorStep) -> int:
+        """Keeps a step from these observations f32[K, O]; returns how many units of the amount are new."""
+        self._history.append((observations, *step[1:6]))
+        return self._acting if self._counts_transitions else int(step.ended.sum())
+
+    def rows(self) -> Rows:
+        """Returns the rows of the episodes that have ended; KeyboardInterrupt if none has."""
+        ended = [episode for episode in self._begun if episode.stop > 0]
+        if not ended:
+            raise KeyboardInterrupt
+        rows: Rows = {}
+        for name, column in zip(ROW_NAMES, zip(*self._history, strict=True), strict=True):
+            stacked = np.stack(column)
+            rows[name] = np.concatenate([stacked[one.first : one.stop, one.place] for one in ended])
+        rows["rewards"] = rows["rewards"].astype(np.float32)
+        return cut_off(rows, self._amount.number) if self._counts_transitions else rows
 
 
 def _draw(running: list[_Episode], places: int, action_dim: int) -> RandomNumbers:

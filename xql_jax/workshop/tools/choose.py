@@ -20,7 +20,7 @@ from xql_jax.errors import UserError
 from xql_jax.files.outputs import check_output, write_output
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, value_statistics
 from xql_jax.numerics.jax_settings import settings_of_jax
-from xql_jax.rollout.run_summary import grouped
+from xql_jax.numerics.statistics import grouped
 from xql_jax.runs.kinds import other_bounds
 from xql_jax.runs.load import Run
 from xql_jax.runs.run_data import bounds_of_data

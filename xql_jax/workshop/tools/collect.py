@@ -42,7 +42,7 @@ from xql_jax.training.progress import progress_bar
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch, EpisodeBatch, Json
-from xql_jax.workshop.tools.behaviours import episodes_of, open_behaviour
+from xql_jax.workshop.tools.behaviours import Amount, collecting_env, episodes_of, open_behaviour
 from xql_jax.workshop.tools.opening import open_run, own_method
 
 LOG = logging.getLogger(__name__)
@@ -146,8 +146,9 @@ def _policy(settings: CollectionSettings) -> Source:
         raise UserError("--policy needs --env_name")
     if (settings.transitions is None) == (settings.episodes is None):
         raise UserError("give one of --transitions and --episodes: how much to collect")
-    unit = "transition" if settings.transitions else "episode"
-    number = settings.transitions or settings.episodes or 0
+    amount = Amount(settings.episodes or 0)
+    if settings.transitions:
+        amount = Amount(settings.transitions, "transition")
     task, seed, noise = get_task(settings.env_name), settings.seed, settings.noise
     maker = environment_maker(task)
     behaviour = open_behaviour(
@@ -157,16 +158,17 @@ def _policy(settings: CollectionSettings) -> Source:
         member=settings.member,
         deterministic=settings.deterministic,
         allow_other_bounds=settings.allow_other_bounds,
-    )
+    )._replace(noise=noise)
 
     with contextlib.closing(maker.vector_env(task, 1)) as env:
         caveats = warn_of_its_seeds(env, task, episode_seed(seed, 0))
 
     def rows(stop: StopSignals) -> Rows:
-        with progress_bar(number, unit, settings.tqdm) as bar:
-            return episodes_of(
-                behaviour, task, maker, seed, number, unit, noise=noise, count=bar.update, stop=stop
-            )
+        with (
+            contextlib.closing(collecting_env(task, maker)) as env,
+            progress_bar(*amount, settings.tqdm) as bar,
+        ):
+            return episodes_of(behaviour, env, seed, amount, count=bar.update, stop=stop)
 
     metadata = {"seed": seed, "policy": behaviour.name, "policy_is": behaviour.what, "noise": noise}
     metadata |= {"warnings": "; ".join(caveats)}

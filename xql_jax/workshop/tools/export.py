@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import xql_jax
-from xql_jax.data import act as act_script
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError, needing
 from xql_jax.files import as_json
@@ -40,6 +39,7 @@ from xql_jax.runs.load import Run
 from xql_jax.settings import ANY, COUNT_OR_NONE, TEXT, Command, setting, some_of
 from xql_jax.training.members import learners_of
 from xql_jax.types import Array, Json
+from xql_jax.workshop.tools import act as act_script
 from xql_jax.workshop.tools.opening import open_run, own_method
 
 LOG = logging.getLogger(__name__)

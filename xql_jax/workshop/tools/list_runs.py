@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from xql_jax.rollout.run_summary import grouped
+from xql_jax.numerics.statistics import grouped
 from xql_jax.runs.find import LeftOut
 from xql_jax.runs.load import Run
 from xql_jax.workshop.reports.scores import MethodScore, method_scores, read_runs, with_interval

@@ -5,14 +5,8 @@ import math
 import pytest
 from scipy import stats
 
-from xql_jax.logs.csv_rows import parse_rows
-from xql_jax.rollout.run_summary import (
-    by_seed_and_step,
-    has_all_seeds,
-    scores_by_setting,
-    summarize,
-    summarize_finetuning,
-)
+from xql_jax.logs.csv_rows import parse_rows, scores_by_setting
+from xql_jax.runs.summary import summarize, summarize_finetuning
 
 CSV = """step,seed,return,score,length,diverged_at,seconds
 10,3,0,40,300,,1.5
@@ -67,14 +61,6 @@ def test_successes_are_those_of_all_seeds_at_the_last_evaluation(tmp_path, rates
         assert result["last_success_rate"] == successes / 20
         ends = stats.binomtest(successes, 20).proportion_ci(method="wilson")
         assert result["last_success_interval_95"] == [*ends]
-
-
-def test_the_steps_at_which_all_seeds_that_go_on_have_a_value():
-    """Seed 2 has another interval, seed 1 ends after step 20, and seed 0 has no finite value at step 50."""
-    of_seed = {0: (10, 20, 30, 40, 50, 60), 1: (0, 10, 20), 2: (20, 40, 50, 60)}
-    points = [(seed, step, float(seed)) for seed, steps in of_seed.items() for step in steps]
-    steps, _, values = by_seed_and_step([*points, (0, 50, math.nan)])
-    assert [step for step, whole in zip(steps, has_all_seeds(values), strict=True) if whole] == [20, 40, 60]
 
 
 def test_plain_returns_have_no_regret(tmp_path):

@@ -1,4 +1,4 @@
-"""Warns of a V that has run away: from the returns that the rewards allow, or from the data."""
+"""Warnings from the rows of a training: V has run away, or the policy clones or follows few rows."""
 
 import logging
 import math

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from xql_jax.data.policy_files import read_policy
 from xql_jax.errors import UserError
+from xql_jax.workshop.tools.policy_files import read_policy
 
 O, A, H, G = 5, 3, 4, 6
 

@@ -10,7 +10,7 @@ from tiny_runs import finetune_settings, offline_settings, small, write_dataset
 from xql_jax.learners.registry import make_learner
 from xql_jax.runs.train import train_run
 from xql_jax.training.members import Ramp, make_members
-from xql_jax.training.values import watch_divergence, watch_policy, watch_values, watch_weights
+from xql_jax.training.row_warnings import watch_divergence, watch_policy, watch_values, watch_weights
 
 
 def warnings_of(caplog, words="V is"):
