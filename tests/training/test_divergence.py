@@ -24,11 +24,13 @@ def six():
 
 @pytest.mark.parametrize("call", [1, 7, 1000])
 def test_frozen_at_the_last_finite_state(six, call):
-    population = six.again()
-    advance(population, 150, call)
-    assert population.diverged == EXPECTED
+    trainer = six.again()
+    advance(trainer, 150, call)
+    assert trainer.population.diverged == EXPECTED
     # 2^(t - 1) and 4^(t - 1): exact in float32.
     np.testing.assert_array_equal(
-        population.states["x"], np.float32([1, 1, 2.0**63, 2.0**63, 4.0**31, 4.0**31])
+        trainer.population.states["x"], np.float32([1, 1, 2.0**63, 2.0**63, 4.0**31, 4.0**31])
     )
-    np.testing.assert_array_equal(population.states["y"], np.float32([1, 2.0**127, 1, 2.0**63, 1, 2.0**31]))
+    np.testing.assert_array_equal(
+        trainer.population.states["y"], np.float32([1, 2.0**127, 1, 2.0**63, 1, 2.0**31])
+    )

@@ -1,4 +1,4 @@
-"""The training loop: it advances a population, and logs, evaluates and saves checkpoints in between."""
+"""The training loop: it advances a trainer, and logs, evaluates and saves checkpoints in between."""
 
 import contextlib
 import dataclasses
@@ -20,11 +20,11 @@ from xql_jax.rollout.scores import shown
 from xql_jax.suites.tasks import Task
 from xql_jax.training.checkpoints import DUE, Checkpoints, Items, Progress, Snapshot, TrainingFiles
 from xql_jax.training.evaluations import Due, Evaluations
-from xql_jax.training.population import EPISODE_METRICS, Population
 from xql_jax.training.progress import progress_bar, speed_of
 from xql_jax.training.row_writer import MetricsLogger, RowWriter
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
+from xql_jax.training.trainer import EPISODE_METRICS, Trainer
 from xql_jax.types import Metrics
 
 LOG = logging.getLogger(__name__)
@@ -35,45 +35,48 @@ RowCallback = Callable[[int, Mapping[str, Sequence[float]]], object]
 
 
 class TrainingLoop(contextlib.AbstractContextManager):
-    """The training of a population, with its log files, evaluations and checkpoints.
+    """A trainer's work, with its log files, evaluations and checkpoints.
 
     Making one continues from the last good checkpoint in `files`, if there is one.
 
     Args:
         evaluator, task: None for no evaluation.
         preprocessing: applied to observations and rewards before the policies see them; None: unchanged.
-        make_online: in fine-tuning, makes the population of the second phase, with the states of the first.
+        make_online: in fine-tuning, makes the trainer of the second phase, with the states of the first.
         loggers: get the numbers of the rows as TensorBoard does; closed at the end.
     """
 
     def __init__(
         self,
-        population: Population,
+        trainer: Trainer,
         evaluator: Evaluator | None,
         task: Task | None,
         schedule: Schedule,
         files: TrainingFiles,
         preprocessing: Preprocessing | None = None,
-        make_online: Callable[[Population], Population] | None = None,
+        make_online: Callable[[Trainer], Trainer] | None = None,
         loggers: Sequence[MetricsLogger] = (),
         callbacks: Sequence[RowCallback] = (),
     ):
-        self.population, self._first_phase, self._make_online = population, population, make_online
-        self.unit = "step" if make_online else population.kind.unit  # the name of one step
+        self.trainer, self._first_phase, self._make_online = trainer, trainer, make_online
+        self.unit = "step" if make_online else trainer.unit  # the name of one step
         self._task, self._schedule, self._files, self._callbacks = task, schedule, files, callbacks
         self._evaluations = Evaluations(evaluator if task else None, task, preprocessing)
         self._rows_after_it: list[tuple[Path, Progress, dict[str, list[float]], set[int]]] = []
         self._checkpoints = Checkpoints(
             files.checkpoints, files.run_id, schedule.keep_checkpoints, schedule.handover
         )
-        self.progress, shapes = Progress(), population.saved_shapes()
-        names, like = [member.name for member in population.members], {**shapes, DUE: shapes["states"]}
+        self.progress, shapes = Progress(), trainer.saved_shapes()
+        names, like = (
+            [member.name for member in trainer.population.members],
+            {**shapes, DUE: shapes["states"]},
+        )
         try:
             saved = self._checkpoints.resume_last_good(like, names, self._resume)
         except BaseException:
-            self.population.kind.close()  # that of the second phase, if it was made
+            self.trainer.close()  # that of the second phase, if it was made
             raise
-        self._reported = set(self.population.diverged)
+        self._reported = set(self.trainer.population.diverged)
         self.csv_files = {
             files.metrics: schedule.log_interval,
             files.evaluations: schedule.eval_interval,
@@ -81,7 +84,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
             **{files.of(name): interval for name, interval in schedule.measured.items()},
         }
         loggers = [TensorBoardLogger(files.events, names, self.progress.step), *loggers]
-        self._rows = RowWriter(population.members, self.csv_files, schedule, loggers, saved)
+        self._rows = RowWriter(trainer.population.members, self.csv_files, schedule, loggers, saved)
         rows = self._rows.rows_of(files.evaluations)
         self._evaluated = rows[-1].step if rows else -1  # the last step that was
         if evaluator:
@@ -115,11 +118,12 @@ class TrainingLoop(contextlib.AbstractContextManager):
                 while self.progress.step < last and not stop.received:
                     stop.hold()
                     if self._make_online and self.progress.step == schedule.handover:
-                        self.population, call = self._make_online(self._first_phase), 1
-                    self._compile()
+                        self.trainer, call = self._make_online(self._first_phase), 1
+                    if self.trainer.population.compile():
+                        self._bar.unpause()
                     if stop.received:
                         break
-                    start, stride = self.progress.step, self.population.kind.stride
+                    start, stride = self.progress.step, self.trainer.stride
                     end = min(start + max(1, call // stride) * stride, schedule.next_stop(start))
                     metrics, seconds = self._train(end)
                     if metrics:  # short until it learns, which takes longer
@@ -142,40 +146,31 @@ class TrainingLoop(contextlib.AbstractContextManager):
         # Why the training ended matters more than an error while closing files.
         quietly = contextlib.suppress(UserError) if error else contextlib.nullcontext()
         with quietly, contextlib.ExitStack() as stack:  # closes the last first, and the others if one fails
-            stack.callback(self.population.kind.close)
+            stack.callback(self.trainer.close)
             stack.callback(self._rows.close)
             stack.enter_context(self._checkpoints)
             stack.callback(self._evaluations.close)
 
     def _resume(self, items: Items, progress: Progress) -> None:
-        if self.population is not self._first_phase:  # made for a later checkpoint, which was damaged
-            self.population.kind.close()
-            self.population = self._first_phase
+        if self.trainer is not self._first_phase:  # made for a later checkpoint, which was damaged
+            self.trainer.close()
+            self.trainer = self._first_phase
         if self._make_online and progress.step > (self._schedule.handover or 0):
-            self.population = self._make_online(self._first_phase)
+            self.trainer = self._make_online(self._first_phase)
         self.progress = progress
-        self.population.resume(items, progress)
+        self.trainer.resume(items, progress)
         if DUE in items and self._evaluations.evaluator:
             self._evaluations.due = Due(progress.evaluation_due, jax.device_put(items[DUE]))
-
-    def _compile(self) -> None:
-        if self.population.is_compiled:
-            return
-        LOG.info("compiling ...")
-        before = self.population.compile_seconds
-        self.population.compile()
-        LOG.info(f"compiled in {self.population.compile_seconds - before:.1f} s")
-        self._bar.unpause()
 
     def _train(self, end: int) -> tuple[Metrics, float]:
         """Returns the last update's metrics, and the seconds that it took to come to this step."""
         began = time.perf_counter()
         try:
-            metrics = self.population.advance(end)
-        finally:  # if an environment failed, population.step is less than `end`
+            metrics = self.trainer.advance(end)
+        finally:  # if an environment failed, trainer.step is less than `end`
             seconds = time.perf_counter() - began
             seconds_of_all = self.progress.update_seconds + seconds
-            self._change(step=self.population.step, update_seconds=seconds_of_all)
+            self._change(step=self.trainer.step, update_seconds=seconds_of_all)
         return metrics, seconds
 
     def _change(self, **changes: Any) -> None:
@@ -183,16 +178,16 @@ class TrainingLoop(contextlib.AbstractContextManager):
 
     def _do_what_is_due(self, step: int, metrics: Metrics) -> None:
         """Tells of divergences; logs, evaluates and saves, whatever is due after a call that ended here."""
-        schedule, diverged = self._schedule, self.population.diverged
+        schedule, diverged = self._schedule, self.trainer.population.diverged
         for index in sorted(diverged.keys() - self._reported):
-            member, found = self.population.members[index], diverged[index]
+            member, found = self.trainer.population.members[index], diverged[index]
             LOG.info(f"{member} diverged at {self.unit} {found.step} ({found.quantity} not finite)")
         self._reported |= diverged.keys()
         if schedule.is_due(step, schedule.log_interval) and metrics:  # there are none before the first update
             self._log(metrics)
         for name, interval in schedule.measured.items():
             if schedule.is_due(step, interval) and metrics:
-                columns = getattr(self.population.kind, name)(self.population)
+                columns = getattr(self.trainer, name)()
                 self._rows.write_each(self._files.of(name), self.progress, columns, diverged)
         if self._is_to_be_evaluated:
             self._evaluate()
@@ -203,17 +198,17 @@ class TrainingLoop(contextlib.AbstractContextManager):
 
     def _log(self, metrics: Metrics) -> None:
         if self._make_online:  # both phases have the same columns
-            nan = jnp.full(len(self.population.members), jnp.nan)
+            nan = jnp.full(len(self.trainer.population.members), jnp.nan)
             metrics = {**metrics, **{name: metrics.get(name, nan) for name in EPISODE_METRICS}}
-        metrics = metrics | self.population.interval_means()
+        metrics = metrics | self.trainer.population.interval_means()
         columns = {name: np.asarray(metric, np.float64).tolist() for name, metric in metrics.items()}
-        row = self._files.metrics, self.progress, columns, set(self.population.diverged)
+        row = self._files.metrics, self.progress, columns, set(self.trainer.population.diverged)
         self._rows_after_it.append(row)
         if not self._evaluations.due:  # whose rows come first
             self._write_rows_after_it()
         self._call_back(self.progress.step, columns)
         if self._schedule.is_multiple(self.progress.step, self._schedule.log_interval):
-            self.population.begin_interval()
+            self.trainer.population.begin_interval()
 
     def _call_back(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
         for callback in self._callbacks:
@@ -231,7 +226,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         due = self._evaluations.due
         late = {DUE: due.states} if due and due.step < self.progress.step else {}
         self._change(evaluation_due=due.step if due else 0)
-        snapshot = self.population.snapshot(self.progress)
+        snapshot = self.trainer.snapshot(self.progress)
         self._write_rows_after_it()
         write_rows = self._rows.saving()
         self.progress = snapshot.progress
@@ -254,10 +249,10 @@ class TrainingLoop(contextlib.AbstractContextManager):
             return  # a signal came
         is_last = self.progress.step == self._schedule.max_steps
         in_background = self._schedule.background_evaluation and not again and not is_last
-        due = due or Due(self.progress.step, self.population.states)
+        due = due or Due(self.progress.step, self.trainer.population.states)
         # Always where the thread acts, or an evaluation that is repeated would round differently.
         on_host = self._schedule.background_evaluation
-        policy = self.population.policy(due.states, due.step, on_host)
+        policy = self.trainer.policy(due.states, due.step, on_host)
         self._evaluations.begin(due, policy, self._stop, in_background)
         if not in_background:
             self._finish_evaluation(may_fail=again and not is_last)
@@ -272,7 +267,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         if self.progress.step == self._schedule.max_steps:
             rows = self._rows.rows_of(self._files.metrics)
             if not rows or rows[-1].step < self.progress.step:
-                self._log(self.population.gathered(lambda members: members.metrics))
+                self._log(self.trainer.population.gathered(lambda members: members.metrics))
         if self._is_to_be_evaluated and not self._stop.received:
             self._evaluate(again=self.progress.step > 0)
 
@@ -304,9 +299,9 @@ class TrainingLoop(contextlib.AbstractContextManager):
         assert self._task is not None
         not_finite = self._evaluations.not_finite
         means, progress = results.means(self._task), dataclasses.replace(self.progress, step=step)
-        diverged = {index: found.step for index, found in self.population.diverged.items()}
+        diverged = {index: found.step for index, found in self.trainer.population.diverged.items()}
         steps = dict.fromkeys(not_finite, step) | {at: of for at, of in diverged.items() if of <= step}
-        diverged_at = [steps.get(index, "") for index in range(len(self.population.members))]
+        diverged_at = [steps.get(index, "") for index in range(len(self.trainer.population.members))]
         self._rows.write_each(self._files.episodes, progress, results.columns(self._task))
         rows: dict[str, Sequence[float | str]] = {**means, "diverged_at": diverged_at}
         self._rows.write(self._files.evaluations, progress, rows, prefix="evaluation/")
@@ -321,5 +316,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         speed = f", {speed_of(self._bar)}" if is_under_way else ""
         LOG.info(f"{self.unit} {step:,}: {news}{speed}")
         for index in sorted(not_finite - diverged.keys()):
-            LOG.warning(f"{self.population.members[index]}: actions at {self.unit} {step:,} were not finite")
+            LOG.warning(
+                f"{self.trainer.population.members[index]}: actions at {self.unit} {step:,} were not finite"
+            )
         return means
