@@ -181,6 +181,8 @@ def _trainers(settings: Training, data: RunData, files: ReplayFiles) -> Trainers
 
 def offline_trainers(settings: Offline, data: RunData) -> Trainers:
     """Makes the trainer of members that learn from the data."""
+    assert data.dataset is not None
+    assert data.rewards is not None
     batch, learner, members, ramps = data.dataset.batch, settings.learner, settings.members, settings.ramps
     trainer = OfflineTrainer(learner, members, resident(batch, settings.batch_size, ramps))
     if isinstance(batch, Trajectories):  # what learns from these has no V
@@ -206,7 +208,9 @@ def finetuning_trainers(settings: Finetune, data: RunData, files: ReplayFiles) -
     states are kept. Learning rates do not decay in the online phase.
     """
     learner, members, handover = settings.learner, settings.members, settings.num_pretraining_steps
-    batch, task = jax.device_put(data.dataset.batch), settings.task
+    assert data.dataset is not None
+    batch, rewards, task = jax.device_put(data.dataset.batch), data.rewards, settings.task
+    assert rewards is not None
     assert task is not None
 
     def make_online(first: Trainer) -> Trainer:
@@ -221,7 +225,7 @@ def finetuning_trainers(settings: Finetune, data: RunData, files: ReplayFiles) -
             settings.acting,
             files,
             data.preprocessing,
-            on_rewards=FirstRewards(data.rewards, given, steps),
+            on_rewards=FirstRewards(rewards, given, steps),
             handover=handover,
             prior_data=prior,
         )
@@ -229,7 +233,7 @@ def finetuning_trainers(settings: Finetune, data: RunData, files: ReplayFiles) -
         return online
 
     # The ramps of --online begin after the hand-over.
-    watch = watch_values(learner, members, data.rewards, until=handover)
+    watch = watch_values(learner, members, rewards, until=handover)
     trainer = OfflineTrainer(learner, members, resident(batch, settings.batch_size))
     return Trainers(trainer, (watch,), make_online)
 

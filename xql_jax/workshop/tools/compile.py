@@ -192,12 +192,14 @@ def devices_of(topology: str) -> Sequence[jax.Device]:
         raise UserError(f"--topology={topology}: want one such as {wanted}: {reason}") from None
 
 
-def data_shapes(settings: Any) -> tuple[Dataset, int]:
+def data_shapes(settings: CompileSettings) -> tuple[Dataset, int]:
     """Returns data in the learner's form, and how many rows the program is to be compiled for."""
     if settings.dataset:
         view = load_data(settings, None).dataset
+        assert view is not None
         return view, view.size
     task = settings.task
+    assert task is not None
     observation_dim, action_dim = environment_maker(task).sizes(task)
     observations = np.zeros((SAMPLE_ROWS, observation_dim), np.float32)
     rows = {
