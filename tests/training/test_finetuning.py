@@ -257,8 +257,8 @@ def test_who_diverged_offline_stays_there(tmp_path):
     phases.offline.advance(HANDOVER)
     trainer = phases.begin_online()
     trainer.advance(HANDOVER + 10)
-    assert trainer.population.diverged == {0: Divergence(5, "loss")}
-    np.testing.assert_array_equal(trainer.population.states["updates"], [4, HANDOVER + 10])
+    assert trainer.population.diverged == {0: Divergence(HANDOVER, "loss", after=0)}
+    np.testing.assert_array_equal(trainer.population.states["updates"], [0, HANDOVER + 10])
 
 
 def test_who_diverges_online_is_told_by_the_runs_steps(tmp_path):
@@ -266,9 +266,8 @@ def test_who_diverges_online_is_told_by_the_runs_steps(tmp_path):
     phases.offline.advance(HANDOVER)
     trainer = phases.begin_online()
     trainer.advance(HANDOVER + 20)
-    assert trainer.population.diverged == {
-        0: Divergence(HANDOVER + 4, "loss")
-    }  # the round that has the update
+    of_round = Divergence(HANDOVER + 4, "loss", after=HANDOVER + 2)  # which has the update
+    assert trainer.population.diverged == {0: of_round}
 
 
 def test_acting_and_learning_follow_the_ramps(tmp_path, monkeypatch):

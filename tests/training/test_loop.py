@@ -65,7 +65,7 @@ def test_what_a_trainer_measures_has_rows_at_its_interval(tmp_path):
     def training_until(last):
         trainer = Measuring(Growth(growth=2.0), make_members([0], {}), resident(make_data(), 4))
         schedule = Schedule(last, 100, 100, 100, measured={"positions": 3})
-        return TrainingLoop(trainer, None, None, schedule, TrainingFiles(tmp_path))
+        return TrainingLoop.resumed(trainer, None, None, schedule, TrainingFiles(tmp_path))
 
     for last in (5, 8):
         with training_until(last) as training:
@@ -87,7 +87,7 @@ def test_every_episode_has_a_row_whose_means_are_the_evaluation(start, tmp_path)
             return EpisodeResults(returns, lengths, successes)
 
     files = TrainingFiles(tmp_path)
-    with TrainingLoop(start.again(), Judged(2), TASK, Schedule(8, 4, 4, 4), files) as training:
+    with TrainingLoop.resumed(start.again(), Judged(2), TASK, Schedule(8, 4, 4, 4), files) as training:
         train(training)
     header, *rows = untimed(files.evaluations)
     assert header == "step,seed,growth,return,score,length,success_rate,diverged_at"
@@ -123,7 +123,7 @@ def test_success_may_be_told_late(start, tmp_path, stopped_at):
     def run(last, since):
         evaluator = Telling(2)
         evaluator.script = told[since // 4 :]
-        with TrainingLoop(start.again(), evaluator, own, Schedule(last, 4, 4, 4), files) as training:
+        with TrainingLoop.resumed(start.again(), evaluator, own, Schedule(last, 4, 4, 4), files) as training:
             train(training)
 
     files = TrainingFiles(tmp_path)

@@ -115,7 +115,9 @@ def test_a_member_that_diverges_stays_where_it_was(make, kind):
     trainer.advance(30)
     # Updates 10 to 12 are those of steps 15 to 17. On the host a round has two updates, here three.
     frozen = {"host": 10.0, "compiled": 9.0}[kind]
-    assert trainer.population.diverged == {0: Divergence(18, "loss")}
+    assert trainer.population.diverged == {
+        0: Divergence(18, "loss", after={"host": 16, "compiled": None}[kind])
+    }
     assert trainer.population.states["updates"].tolist() == [frozen, 24.0]
     trainer.advance(42)
     assert trainer.population.states["updates"].tolist() == [frozen, 36.0]
@@ -128,9 +130,11 @@ def test_a_member_that_diverges_stays_where_it_was(make, kind):
 def test_one_update_that_is_not_finite_is_enough(make, kind):
     trainer = make(learner=Flickering(breaks_at=9.0), **({"round_steps": 8} if kind == "host" else {}))
     trainer.advance(24)  # on the host updates 3 to 10 are of one program
-    assert trainer.population.diverged == {0: Divergence({"host": 16, "compiled": 15}[kind], "loss")}
-    # At the last finite update of the round; in the program, at that of the last time that all acted.
-    assert float(trainer.population.states["updates"][0]) == {"host": 8.0, "compiled": 6.0}[kind]
+    assert trainer.population.diverged == {
+        0: {"host": Divergence(16, "loss", after=8), "compiled": Divergence(15, "loss")}[kind]
+    }
+    # Before the round; in the program, after the last time that all acted.
+    assert float(trainer.population.states["updates"][0]) == {"host": 2.0, "compiled": 6.0}[kind]
 
 
 def test_actions_that_are_not_finite_are_told_and_replaced(make, kind):

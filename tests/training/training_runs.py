@@ -137,7 +137,7 @@ def make_training(path, trainer, schedule):
     files = TrainingFiles(path)
     path.mkdir(parents=True, exist_ok=True)
     evaluator = OneStep(len(trainer.population.members))
-    return TrainingLoop(trainer, evaluator, TASK, Schedule(*schedule), files), files
+    return TrainingLoop.resumed(trainer, evaluator, TASK, Schedule(*schedule), files), files
 
 
 def train(training, **options):

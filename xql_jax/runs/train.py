@@ -265,7 +265,7 @@ def _loop(
         names, identity = [member.name for member in members], identity_of(settings)
         of_run = {**identity, **identity["config"]}
         loggers.append(WandbLogger(files.folder, names, settings.wandb_project, of_run))
-    loop = TrainingLoop(
+    loop = TrainingLoop.resumed(
         trainers.first, evaluator, data.task, settings.schedule, files, data.preprocessing,
         trainers.make_online, loggers, [*callbacks, *watches],
     )  # fmt: skip

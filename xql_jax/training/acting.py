@@ -262,7 +262,7 @@ class HostTrainer(ActingTrainer):
         begun = step - self.handover
         first, stop = (self.handover + self.schedule.updates_by(at) for at in (begun, begun + self.stride))
         if first < stop:
-            self.population.train(first, stop, step + self.stride)
+            self.population.train(first, stop, (step, step + self.stride))
         jax.block_until_ready([group.members for group in self.population.groups])
 
     def _ramp(self, step: int) -> None:

@@ -189,8 +189,8 @@ def _frozen_if_diverged(
 ) -> tuple[MemberState, Metrics]:
     """Returns `after`, but with the state, sums and metrics of `before` once the member has diverged.
 
-    That is chosen each time that all environments have acted, because the updates cannot be run again, as in
-    `Population.train`: the experience has changed.
+    That is chosen in the program, each time that all environments have acted. `Population.train` chooses
+    after a call, but a call of this program is many such times.
 
     Args:
         was_finite: by name whether all was finite in the updates between, bool[].

@@ -5,7 +5,6 @@ anything, so each can be on any device, and its numbers do not depend on the oth
 program does for a member. Who drives a population is a `Trainer` (trainer.py).
 """
 
-import bisect
 import dataclasses
 import functools
 import logging
@@ -98,12 +97,17 @@ def updates(
 
 @dataclasses.dataclass(frozen=True)
 class Divergence:
-    """The first step after which a member's metrics, state or actions were found not to be all finite."""
+    """When a member's metrics, state or actions were found not to be all finite."""
 
-    # Offline, the update, counted from 1 as in the logs. Online, the environment step that ends the round; if
-    # actions were not finite, the step that they were for.
+    # The end of the updates, offline, or of the round; of actions, the step that they were for.
     step: int
     quantity: str  # the metrics that were not finite, or "state", or "actions"
+    after: int | None = None  # the step at which the member stays, where all was finite; None: just before
+
+    def when(self, unit: str) -> str:
+        if self.after is None:
+            return f"at {unit} {self.step}"
+        return f"between {unit}s {self.after} and {self.step}"
 
 
 def not_finite(finite: Mapping[str, np.ndarray]) -> str:
@@ -223,25 +227,21 @@ class Population:
         LOG.info(f"compiled in {seconds:.1f} s")
         return True
 
-    def train(self, start: int, stop: int, reported_at: int | None = None) -> None:
+    def train(self, start: int, stop: int, steps: tuple[int, int] | None = None) -> None:
         """Trains all members that have not diverged from update `start` to `stop`.
 
-        The program returns whether all numbers of a call were finite. If not, its updates are run again, by
-        bisection, which costs nothing while all is well. To choose between two states in every update would
-        take a CPU about a tenth of its speed.
-
-        `reported_at` is the step reported for a divergence; None: the update after which it was found.
+        A member whose numbers are not all finite goes back to its state at `start`, and stays there. A choice
+        between two states in every update would take a CPU about a tenth of its speed. `steps` are those
+        between which the divergence is reported; None: the updates.
         """
         work = [group for group in self.groups if not self._frozen(group).all()]
         before = [group.members.apart[0] for group in work]
-        finite = self.run(work, start, stop)
+        finite, (after, step) = self.run(work, start, stop), steps or (start, stop)
         for group, old, was_finite in zip(work, before, finite, strict=True):
-            broken = ~np.stack(list(was_finite.values())).all(0) & ~self._frozen(group)
+            broken = ~np.stack(list(was_finite.values())).all(0)
             for place in np.flatnonzero(broken).tolist():
-                if group.indices[place] not in self.diverged:
-                    last_finite, step, quantity = self._find_divergence(group, old, place, start, stop)
-                    self.diverged[group.indices[place]] = Divergence(reported_at or step, quantity)
-                    old = _select(np.arange(len(group.indices)) == place, last_finite, old)
+                quantity = not_finite({name: of[place] for name, of in was_finite.items()})
+                self.diverged.setdefault(group.indices[place], Divergence(step, quantity, after))
             if (frozen := self._frozen(group)).any():
                 new, experience = group.members.apart
                 group.members = _select(frozen, old, new).joined(experience)
@@ -256,31 +256,6 @@ class Population:
             group.members = trained.replace(learner=members.learner, key=members.key)
             outcomes.append(finite)
         return jax.device_get(outcomes)
-
-    def _find_divergence(
-        self, group: Group, before: MemberState, place: int, start: int, stop: int
-    ) -> tuple[MemberState, int, str]:
-        """Finds a member's last finite state by bisection; numbers that stop being finite stay so.
-
-        `before` are the group's members at update `start`; after update `stop` the one at `place` is not
-        finite. Returns the group's members at that state, the update after it, and what is not finite then.
-        """
-        after = group.members
-
-        def finite_after(members: MemberState, first: int, last: int) -> dict[str, np.ndarray]:
-            group.members = members.joined(group.members.apart[1])
-            [finite] = self.run([group], first, last)
-            return {name: of[place] for name, of in finite.items()}
-
-        def is_broken(step: int) -> bool:
-            return not all(finite_after(before, start, step).values())
-
-        good = start + bisect.bisect_left(range(start + 1, stop), True, key=is_broken)
-        finite_after(before, start, good)
-        last_finite = group.members.apart[0]
-        quantity = not_finite(finite_after(last_finite, good, good + 1))
-        group.members = after.joined(group.members.apart[1])
-        return last_finite, good + 1, quantity
 
     def _frozen(self, group: Group) -> np.ndarray:
         return np.isin(group.indices, list(self.diverged))

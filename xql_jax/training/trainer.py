@@ -31,7 +31,7 @@ class Trainer:
     """
 
     unit = "update"  # the name of one step
-    stride = 1  # `advance` goes by this number of steps or a multiple of it
+    stride = 1  # calls of `advance` end at its multiples, counted from the hand-over, unless something is due
 
     def __init__(self, population: Population, handover: int = 0):
         self.population, self.handover = population, handover
@@ -43,6 +43,10 @@ class Trainer:
         Raises EnvironmentFailure if an environment fails; `step` is then the last that can be saved.
         """
         raise NotImplementedError
+
+    def end_of_call(self, start: int, steps: int) -> int:
+        """Returns where a call of about so many steps is to end: at a multiple of the stride."""
+        return start + max(1, steps // self.stride) * self.stride - (start - self.handover) % self.stride
 
     def close(self) -> None:
         """Closes environments and threads, if there are any."""
@@ -107,7 +111,13 @@ class Trainer:
 
 
 class OfflineTrainer(Trainer):
-    """Members learn from data, which are on every device; minibatches are drawn in the program."""
+    """Members learn from data, which are on every device; minibatches are drawn in the program.
+
+    A member that diverges goes back to the last multiple of the stride, or the last step at which something
+    was due: where it stays does not depend on the length of calls.
+    """
+
+    stride = 10
 
     def __init__(
         self, learner: Learner, members: Sequence[Member], source: Source, together: bool | None = None
@@ -115,10 +125,18 @@ class OfflineTrainer(Trainer):
         super().__init__(Population(learner, members, source, together))
 
     def advance(self, stop: int) -> Metrics:
-        self.population.compile()
-        self.population.train(self.step, stop)
+        population, start = self.population, self.step
+        population.compile()
+        begun, known = [group.members for group in population.groups], dict(population.diverged)
+        population.train(start, stop)
+        if population.diverged != known:  # again, part by part: where a member stays does not depend on calls
+            for group, members in zip(population.groups, begun, strict=True):
+                group.members = members
+            population.diverged = known
+            for first in range(start - start % self.stride, stop, self.stride):
+                population.train(max(start, first), min(first + self.stride, stop))
         self.step = stop
-        return self.population.gathered(lambda members: members.metrics)
+        return population.gathered(lambda members: members.metrics)
 
 
 def resident(
