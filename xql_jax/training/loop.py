@@ -42,6 +42,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
     progress: Progress
     # The earlier step whose evaluation a stop cut short, and the states of its checkpoint.
     overdue: tuple[int, State] | None
+    evaluated: int  # the last step that was evaluated; -1: none
     evaluations: Evaluations
     task: Task | None  # None for no evaluation
     schedule: Schedule
@@ -53,8 +54,6 @@ class TrainingLoop(contextlib.AbstractContextManager):
     callbacks: Sequence[RowCallback]
 
     def __post_init__(self) -> None:
-        rows = self.rows.rows_of(self.files.evaluations)
-        self._evaluated = rows[-1].step if rows else -1  # the last step that was
         self._saved = self.progress.step  # of the last checkpoint; 0: none
         self._reported = set(self.trainer.population.diverged)
         self._rows_after_it: list[tuple[Path, Progress, dict[str, list[float]], set[int]]] = []
@@ -86,16 +85,14 @@ class TrainingLoop(contextlib.AbstractContextManager):
         )
 
         def resume(items: Items, progress: Progress) -> tuple[Trainer, Progress, tuple[int, State] | None]:
-            is_online = make_online is not None and progress.step > (schedule.handover or 0)
-            overdue, due = None, progress.evaluation_due
-            if 0 < due < progress.step and due in checkpoints.steps:  # which may be damaged, as this one
+            due = progress.evaluation_due if progress.evaluation_due < progress.step else 0
+            overdue = None
+            if due in checkpoints.steps:  # may be damaged: then the run goes on from an earlier one
                 overdue = due, jax.device_put(checkpoints.read(due, like, names)[0]["states"])
-            elif (
-                0 < due < progress.step
-            ):  # the checkpoint is of a version that had its states in an item of their own
-                LOG.warning(
-                    f"the evaluation of {trainer.unit} {due:,} is left out: its checkpoint is not there"
-                )
+            elif due:  # an earlier version had the states in another place
+                what = f"the evaluation of {trainer.unit} {due:,}"
+                LOG.warning(f"{what} is left out: its checkpoint is not there")
+            is_online = progress.step > (schedule.handover or 0)
             going_on = make_online(trainer) if make_online and is_online else trainer
             with _closed_if_it_fails(going_on):
                 going_on.resume(items, progress)
@@ -112,14 +109,14 @@ class TrainingLoop(contextlib.AbstractContextManager):
         with _closed_if_it_fails(going_on):
             all_loggers = [TensorBoardLogger(files.events, names, progress.step), *loggers]
             rows = RowWriter(trainer.population.members, csv_files, schedule, all_loggers, logs)
+            evaluated = rows.rows_of(files.evaluations)
             if evaluator:
-                of_evaluations = rows.rows_of(files.evaluations)
-                rates = [row.results.get("success_rate", np.nan) for row in of_evaluations]
+                rates = [row.results.get("success_rate", np.nan) for row in evaluated]
                 evaluator.tells_success = not np.isnan(rates).all()
             evaluations = Evaluations(evaluator if task else None, task, preprocessing)
             return cls(
-                going_on, progress, overdue if evaluator else None, evaluations, task, schedule, files,
-                checkpoints, rows, csv_files, make_online, callbacks,
+                going_on, progress, overdue if evaluator else None, evaluated[-1].step if evaluated else -1,
+                evaluations, task, schedule, files, checkpoints, rows, csv_files, make_online, callbacks,
             )  # fmt: skip
 
     @property
@@ -138,7 +135,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         is_due = schedule.is_due(step, schedule.eval_interval)
         if step == 0:  # with a hand-over at 0 the policies that are given are evaluated
             is_due = schedule.handover == 0 or schedule.eval_at_start
-        return self.evaluations.evaluator is not None and is_due and self._evaluated < step
+        return self.evaluations.evaluator is not None and is_due and self.evaluated < step
 
     def run(self, stop: StopSignals, *, show_progress: bool) -> None:
         """Trains until max_steps, or until a signal asks it to stop.
@@ -298,6 +295,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         """
         if self.overdue:
             self._evaluate_now(*self.overdue, may_fail=True)
+            self.overdue = None
         if self.progress.step == self.schedule.max_steps:
             rows = self.rows.rows_of(self.files.metrics)
             if not rows or rows[-1].step < self.progress.step:
@@ -314,14 +312,14 @@ class TrainingLoop(contextlib.AbstractContextManager):
             if not may_fail or self._stop.received or step is None:
                 raise
             LOG.warning(f"{error}; the evaluation of step {step:,} failed twice, left out")
-            self.evaluations.step, self._evaluated = None, step
+            self.evaluations.step, self.evaluated = None, step
             return
         if results is None or step is None:
             return
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
         self._change(evaluation_seconds=seconds)
         means = self._write_evaluation(step, results)
-        self.evaluations.step, self._evaluated = None, step
+        self.evaluations.step, self.evaluated = None, step
         self._write_rows_after_it()
         self._call_back(step, means)
 

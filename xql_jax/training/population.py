@@ -19,6 +19,7 @@ from jax.sharding import Sharding
 
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.numerics.pytrees import select_leaves
+from xql_jax.training import accelerator
 from xql_jax.training.member_states import (
     STATE,
     Carry,
@@ -202,8 +203,6 @@ class Population:
         `learners` are stacked, those that the program is to serve; None: the members'.
         """
         if self.together:
-            from xql_jax.training import accelerator  # `--help` does without its optax
-
             learners = self.gathered(lambda members: members.learner) if learners is None else learners
             constants = accelerator.switched_off(learners, self.source.ramps)
             ahead = accelerator.most_ahead(self.source.minibatch, self.source.most_ahead, group.per_device)
