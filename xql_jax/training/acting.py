@@ -16,7 +16,7 @@ import numpy as np
 
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.data.replay import ReplayBuffer
+from xql_jax.data.replay import PriorData, ReplayBuffer
 from xql_jax.data.views import discounted_returns
 from xql_jax.envs.vector import EpisodeSeeds, Local, VectorEnv
 from xql_jax.errors import EnvironmentFailure
@@ -152,7 +152,7 @@ class HostTrainer(ActingTrainer):
         make: makes one environment.
         on_rewards: called with the first step of each round, counted from the hand-over, and the members'
             rewards f32[M, round_steps] as learners see them.
-        options: see `ActingTrainer`.
+        handover, prior_data, together: see `ActingTrainer`.
     """
 
     def __init__(
@@ -164,7 +164,9 @@ class HostTrainer(ActingTrainer):
         files: ReplayFiles,
         preprocessing: Preprocessing = UNCHANGED,
         on_rewards: Callable[[int, np.ndarray], object] = lambda step, rewards: None,
-        **options: Any,
+        handover: int = 0,
+        prior_data: PriorData | None = None,
+        together: bool | None = None,
     ):
         self._on_rewards = on_rewards
         vector_env: Callable[..., VectorEnv] = Local
@@ -178,7 +180,7 @@ class HostTrainer(ActingTrainer):
         ]
         environments = self._collectors[0].environments
         sizes = environments.observation_space.shape[0], environments.action_space.shape[0]
-        super().__init__(learner, members, schedule, files, sizes, **options)
+        super().__init__(learner, members, schedule, files, sizes, handover, prior_data, together)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
         self._learning: concurrent.futures.Future | None = None  # of the round before
         # Each member's, after the last round but one and after the last; none before the first `advance`.

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -192,11 +191,9 @@ class TrainingLoop(contextlib.AbstractContextManager):
         finally:  # if an environment failed, trainer.step is less than `end`
             seconds = time.perf_counter() - began
             seconds_of_all = self.progress.update_seconds + seconds
-            self._change(step=self.trainer.step, update_seconds=seconds_of_all)
+            step = self.trainer.step
+            self.progress = dataclasses.replace(self.progress, step=step, update_seconds=seconds_of_all)
         return metrics, seconds
-
-    def _change(self, **changes: Any) -> None:
-        self.progress = dataclasses.replace(self.progress, **changes)
 
     def _do_what_is_due(self, step: int, metrics: Metrics) -> None:
         """Tells of divergences; logs, evaluates and saves, whatever is due after a call that ended here."""
@@ -249,8 +246,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
 
     def _snapshot(self) -> Snapshot:
         due = self.evaluations.step or 0
-        self._change(evaluation_due=due if due < self.progress.step else 0)
-        snapshot = self.trainer.snapshot(self.progress)
+        due = due if due < self.progress.step else 0
+        snapshot = self.trainer.snapshot(dataclasses.replace(self.progress, evaluation_due=due))
         self._write_rows_after_it()
         write_rows = self.rows.saving()
         self.progress = snapshot.progress
@@ -317,7 +314,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         if results is None or step is None:
             return
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
-        self._change(evaluation_seconds=seconds)
+        self.progress = dataclasses.replace(self.progress, evaluation_seconds=seconds)
         means = self._write_evaluation(step, results)
         self.evaluations.step, self.evaluated = None, step
         self._write_rows_after_it()
