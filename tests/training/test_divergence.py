@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from training_runs import Start, advance, make_growth
 
-from xql_jax.training.population import Divergence
+from xql_jax.training.members import Divergence
 
 # Steady; x^2 overflows at update 64 (2^128) or 32 (4^64); y overflows at update 128, in no metric.
 CASES = {"growth": [1.0, 2.0, 4.0], "silent_growth": [1.0, 2.0]}

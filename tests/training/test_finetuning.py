@@ -17,8 +17,7 @@ import xql_jax
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData
 from xql_jax.training.acting import HostTrainer
-from xql_jax.training.members import Member, Ramp
-from xql_jax.training.population import Divergence
+from xql_jax.training.members import Divergence, Member, Ramp
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.types import Batch, CalibratedBatch
 

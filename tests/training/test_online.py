@@ -19,8 +19,7 @@ from online_fakes import (
 )
 
 from xql_jax.training import compiled_acting
-from xql_jax.training.members import Member
-from xql_jax.training.population import Divergence
+from xql_jax.training.members import Divergence, Member
 from xql_jax.training.replaying import NUM_ERRORS
 from xql_jax.training.trainer import EPISODE_METRICS
 

@@ -35,7 +35,7 @@ from xql_jax.training.member_states import (
     member_keys,
     update_keys,
 )
-from xql_jax.training.members import AXIS, Member, Ramp, learners_of, ramped, stacked
+from xql_jax.training.members import AXIS, Divergence, Member, Ramp, learners_of, ramped, stacked
 from xql_jax.training.trial import own_code, tried
 from xql_jax.types import Array, Learner, Metrics, Minibatch, PRNGKey, State
 
@@ -94,21 +94,6 @@ def updates(
     leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]
     was_finite = dict(zip(names, finite, strict=True)) | {STATE: jnp.stack(leaves).all()}
     return member.replace(state=state, sums=sums, metrics=metrics), was_finite
-
-
-@dataclasses.dataclass(frozen=True)
-class Divergence:
-    """When a member's metrics, state or actions were found not to be all finite."""
-
-    # The end of the updates, offline, or of the round; of actions, the step that they were for.
-    step: int
-    quantity: str  # the metrics that were not finite, or "state", or "actions"
-    after: int | None = None  # the step at which the member stays, where all was finite; None: just before
-
-    def when(self, unit: str) -> str:
-        if self.after is None:
-            return f"at {unit} {self.step}"
-        return f"between {unit}s {self.after} and {self.step}"
 
 
 def not_finite(finite: Mapping[str, np.ndarray]) -> str:

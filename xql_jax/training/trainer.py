@@ -16,8 +16,8 @@ from xql_jax.data.sampling import Packed, Trajectories, sample
 from xql_jax.rollout.acting import Act, deterministic_policy
 from xql_jax.training.checkpoints import Items, Progress, Snapshot
 from xql_jax.training.member_states import MemberState, Sums, at_place
-from xql_jax.training.members import Member, Ramp, ramped, stacked
-from xql_jax.training.population import Divergence, Population, Source
+from xql_jax.training.members import Divergence, Member, Ramp, ramped, stacked
+from xql_jax.training.population import Population, Source
 from xql_jax.types import AnyBatch, Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
 
 EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: means over the last episodes
