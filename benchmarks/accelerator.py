@@ -54,7 +54,7 @@ from xql_jax.learners.registry import make_learner  # noqa: E402
 from xql_jax.runs.machine import commit  # noqa: E402
 from xql_jax.suites.tasks import get_task  # noqa: E402
 from xql_jax.training.members import make_members  # noqa: E402
-from xql_jax.training.population import offline_population  # noqa: E402
+from xql_jax.training.trainer import OfflineTrainer, resident  # noqa: E402
 from xql_jax.workshop.tools.compile import kernels_in  # noqa: E402
 
 OFFLINE, ONLINE = ("xql", "iql", "bc"), ("xsac", "xtd3")
@@ -193,21 +193,24 @@ def measure_products(size: int, chain: int) -> dict[str, Any]:
 
 def measure_training(algorithm: str, members: int, batch_size: int, data: Any) -> dict[str, Any]:
     started = time.perf_counter()
-    population = offline_population(
-        make_learner(algorithm, {}), make_members(range(members), {}), data, batch_size
-    )
-    population.compile()
+    source = resident(data, batch_size)
+    trainer = OfflineTrainer(make_learner(algorithm, {}), make_members(range(members), {}), source)
+    trainer.population.compile()
     set_up = time.perf_counter() - started
 
     def run(updates: int) -> None:  # it waits for the updates, and copies no states: 64 members' are 270 MB
-        population.advance(population.step + updates)
+        trainer.advance(trainer.step + updates)
 
     measured = {"updates_per_second": rates(run, scale=members)}
     row = {"algorithm": algorithm, "members": members, "batch_size": batch_size}
     row |= measured | {"hidden_dims": [WIDTH, WIDTH], "flops_per_update": update_flops(algorithm, batch_size)}
-    [program, *_] = population._programs.values()
+    [program, *_] = trainer.population._programs.values()
     row["kernels_per_update"] = sum(kernels_in(program.as_text()).values())
-    return row | {"devices": len(jax.tree.leaves(population.states)[0].devices())} | costs(population, set_up)
+    return (
+        row
+        | {"devices": len(jax.tree.leaves(trainer.population.states)[0].devices())}
+        | costs(trainer, set_up)
+    )
 
 
 def measure_peer(name: str, members: int, data: dict[str, jax.Array]) -> dict[str, Any]:
@@ -218,8 +221,7 @@ def measure_peer(name: str, members: int, data: dict[str, jax.Array]) -> dict[st
 def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> dict[str, Any]:
     if name != "stand-in":
         importlib.import_module("dm_control")  # so that a missing package counts as skipped, not as failed
-    from xql_jax.training.acting import HostActing
-    from xql_jax.training.population import Population
+    from xql_jax.training.acting import HostTrainer
     from xql_jax.training.replay_files import ReplayFiles
     from xql_jax.training.schedule import ActingSchedule
 
@@ -233,32 +235,31 @@ def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> di
     schedule = ActingSchedule(warmup_steps=0, round_steps=50, **sizes)
     with tempfile.TemporaryDirectory() as folder:
         files = ReplayFiles(Path(folder))
-        members = make_members([0], {})
-        population = Population(learner, members, HostActing(members, make, schedule, files))
-        population.compile()
+        trainer = HostTrainer(learner, make_members([0], {}), make, schedule, files)
+        trainer.population.compile()
         set_up = time.perf_counter() - started
         try:
 
             def rounds(
                 count: int,
             ) -> None:  # `rates` counts what a turn returns, and `advance` returns metrics
-                population.advance(population.step + 50 * count)
+                trainer.advance(trainer.step + 50 * count)
 
             measured = rates(rounds, scale=50)
         finally:
-            population.kind.close()
+            trainer.close()
     row = {"algorithm": algorithm, "environment": name, "hidden_dims": [width, width], **sizes}
-    return row | {"steps_per_second": measured} | costs(population, set_up)
+    return row | {"steps_per_second": measured} | costs(trainer, set_up)
 
 
-def costs(population: Any, set_up: float) -> dict[str, Any]:
+def costs(trainer: Any, set_up: float) -> dict[str, Any]:
     """Returns seconds (set-up: compiling and making networks), and bytes on a device or in the process."""
-    if population.diverged:  # freezing members and the search for the bad update change the speed
-        raise FloatingPointError(f"{len(population.diverged)} members diverged")
+    if trainer.population.diverged:  # members that are frozen and updates that run again change the speed
+        raise FloatingPointError(f"{len(trainer.population.diverged)} members diverged")
     memory = {"of": "process", "bytes": psutil.Process().memory_info().rss, "peak_bytes": None}
     if stats := jax.devices()[0].memory_stats():  # a CPU has none
         memory = {"of": "device", "bytes": stats["bytes_in_use"], "peak_bytes": stats["peak_bytes_in_use"]}
-    return {"compile_seconds": population.compile_seconds, "set_up_seconds": set_up, "memory": memory}
+    return {"compile_seconds": trainer.population.compile_seconds, "set_up_seconds": set_up, "memory": memory}
 
 
 class StandIn:

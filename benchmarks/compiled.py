@@ -25,13 +25,12 @@ from xql_jax.envs import environment_maker
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.learners.registry import ONLINE
 from xql_jax.suites.tasks import DM_CONTROL_NAMES, get_task
-from xql_jax.training.acting import HostActing
-from xql_jax.training.compiled_acting import CompiledActing
+from xql_jax.training.acting import HostTrainer
+from xql_jax.training.compiled_acting import CompiledTrainer
 from xql_jax.training.members import Member
-from xql_jax.training.population import Population
-from xql_jax.training.program import Kind
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
+from xql_jax.training.trainer import Trainer
 
 flags.DEFINE_enum("algorithm", "xsac", ONLINE, "Learner.")
 flags.DEFINE_string("env_name", "playground:CartpoleSwingup", "A task in JAX.")
@@ -72,23 +71,23 @@ def measured(learner, task, number: int, updates_per_step: float, folder: Path) 
     rounds = ActingSchedule(**{**vars(schedule), "round_steps": number * max(1, ROUND // number)})
     host_task = get_task(DM_CONTROL_NAMES.get(task.name, task.name))
     make, members = functools.partial(environment_maker(host_task).make, host_task), [Member(0, {})]
-    kinds: dict[str, Kind] = {
-        "compiled": CompiledActing(compiled_environment(task), schedule, ReplayFiles(folder))
+    environment, files = compiled_environment(task), ReplayFiles(folder)
+    trainers: dict[str, Trainer] = {
+        "compiled": CompiledTrainer(learner, members, environment, schedule, files)
     }
     if not host_task.suite.is_compiled:  # an environment of one's own in JAX has no twin on the host
-        kinds["host"] = HostActing(members, make, rounds, ReplayFiles(folder))
-    populations = {name: Population(learner, members, kind) for name, kind in kinds.items()}
+        trainers["host"] = HostTrainer(learner, members, make, rounds, files)
     steps = {}
-    for name, population in populations.items():
-        population.advance(population.kind.stride * 4)  # compiles
-        took = seconds(population, population.kind.stride * 4)
-        steps[name] = max(1, int(FLAGS.seconds * 4 / took)) * population.kind.stride
-    speeds: dict[str, list[float]] = {name: [] for name in populations}
+    for name, trainer in trainers.items():
+        trainer.advance(trainer.stride * 4)  # compiles
+        took = seconds(trainer, trainer.stride * 4)
+        steps[name] = max(1, int(FLAGS.seconds * 4 / took)) * trainer.stride
+    speeds: dict[str, list[float]] = {name: [] for name in trainers}
     for _ in range(FLAGS.turns):
-        for name, population in populations.items():
-            speeds[name].append(steps[name] / seconds(population, steps[name]))
-    for population in populations.values():
-        population.kind.close()
+        for name, trainer in trainers.items():
+            speeds[name].append(steps[name] / seconds(trainer, steps[name]))
+    for trainer in trainers.values():
+        trainer.close()
     on_host = speeds.get("host", [float("nan")] * FLAGS.turns)
     ratio = float(np.median(np.divide(speeds["compiled"], on_host)))
     compiled, host = float(np.median(speeds["compiled"])), float(np.median(on_host))
@@ -101,13 +100,13 @@ def measured(learner, task, number: int, updates_per_step: float, folder: Path) 
         "compiled": compiled,
         "host": host,
         "ratio": ratio,
-        "compile_seconds": populations["compiled"].compile_seconds,
+        "compile_seconds": trainers["compiled"].population.compile_seconds,
     }
 
 
-def seconds(population, steps: int) -> float:
+def seconds(trainer: Trainer, steps: int) -> float:
     started = time.perf_counter()
-    population.advance(population.step + steps)
+    trainer.advance(trainer.step + steps)
     return time.perf_counter() - started
 
 

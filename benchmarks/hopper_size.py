@@ -9,7 +9,7 @@ from xql_jax.data.views import view_for
 from xql_jax.learners.registry import make_learner
 from xql_jax.settings import values_of, with_values
 from xql_jax.training.members import make_members
-from xql_jax.training.population import Population, offline_population
+from xql_jax.training.trainer import OfflineTrainer, resident
 from xql_jax.types import Batch
 
 OBSERVATION_DIM, ACTION_DIM, WIDTH = 11, 3, 256  # WIDTH: of each of the two hidden layers
@@ -35,13 +35,13 @@ def learner_of(name: str, width: int = WIDTH) -> Any:
     return with_values(learner, dict.fromkeys(widths, (width, width)))
 
 
-def population_of(name: str, data: Dataset, batch_size: int) -> Population:
+def trainer_of(name: str, data: Dataset, batch_size: int) -> OfflineTrainer:
     """Returns a compiled population of one member (seed) of the method, which learns from the data."""
     learner = learner_of(name)
     batch = view_for(learner, data).batch
-    population = offline_population(learner, make_members([0], {}), batch, batch_size)
-    population.compile()
-    return population
+    trainer = OfflineTrainer(learner, make_members([0], {}), resident(batch, batch_size))
+    trainer.population.compile()
+    return trainer
 
 
 def update_flops(algorithm: str, batch_size: int, action_dim: int = ACTION_DIM) -> int:

@@ -18,14 +18,14 @@ import time
 import jax
 import numpy as np
 from absl import app, flags
-from hopper_size import learner_of, population_of, random_data
+from hopper_size import learner_of, random_data, trainer_of
 from tqdm import tqdm
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.sampling import sample
 from xql_jax.data.views import view_for
 from xql_jax.learners.registry import OFFLINE
-from xql_jax.training.population import Population
+from xql_jax.training.trainer import OfflineTrainer
 
 flags.DEFINE_list("methods", [], "Methods, or METHOD+POLICY, to compare with xql. Default: all.")
 flags.DEFINE_integer("turns", 5, "How often each is timed; one more turn warms up.", lower_bound=1)
@@ -40,14 +40,12 @@ def main() -> int:
     methods = ["xql", *(name for name in FLAGS.methods or OFFLINE if name != "xql")]
     data = random_data(FLAGS.transitions)
     made = {name: make(name, data) for name in tqdm(methods, desc="compile", disable=None)}
-    counts = {
-        name: max(1, round(FLAGS.seconds * speed(population, 10))) for name, (population, _) in made.items()
-    }
+    counts = {name: max(1, round(FLAGS.seconds * speed(trainer, 10))) for name, (trainer, _) in made.items()}
 
     def timed(name: str) -> float:
-        population, _ = made[name]
-        speed(population, max(1, counts[name] // 4))
-        return speed(population, counts[name])
+        trainer, _ = made[name]
+        speed(trainer, max(1, counts[name] // 4))
+        return speed(trainer, counts[name])
 
     turns = [
         {name: (timed("xql"), timed(name)) for name in made}
@@ -84,20 +82,20 @@ def main() -> int:
     return 0
 
 
-def make(name: str, data: Dataset) -> tuple[Population, float]:
+def make(name: str, data: Dataset) -> tuple[OfflineTrainer, float]:
     """Returns a population of one member (seed), and the number of floating-point operations of an update."""
-    learner, population = learner_of(name), population_of(name, data, FLAGS.batch_size)
-    state = jax.tree.map(lambda leaf: leaf[0], population.states)
+    learner, trainer = learner_of(name), trainer_of(name, data, FLAGS.batch_size)
+    state = jax.tree.map(lambda leaf: leaf[0], trainer.population.states)
     batch = sample(jax.device_put(view_for(learner, data).batch), jax.random.key(0), FLAGS.batch_size)
     compiled = jax.jit(learner.update).lower(state, batch, jax.random.key(0)).compile()
-    return population, float(compiled.cost_analysis()["flops"])
+    return trainer, float(compiled.cost_analysis()["flops"])
 
 
-def speed(population: Population, updates: int) -> float:
+def speed(trainer: OfflineTrainer, updates: int) -> float:
     """Returns updates per second."""
     started = time.perf_counter()
-    population.advance(population.step + updates)
-    jax.block_until_ready(population.states)
+    trainer.advance(trainer.step + updates)
+    jax.block_until_ready(trainer.population.states)
     return updates / (time.perf_counter() - started)
 
 

@@ -25,9 +25,8 @@ from xql_jax.data import replay
 from xql_jax.envs import environment_maker
 from xql_jax.learners.registry import ONLINE
 from xql_jax.suites.tasks import get_task
-from xql_jax.training.acting import HostActing
+from xql_jax.training.acting import HostTrainer
 from xql_jax.training.members import Member
-from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
 from xql_jax.types import Batch
@@ -48,7 +47,7 @@ def main(_: list[str]) -> None:
     make = functools.partial(environment_maker(task).make, task)
     with tempfile.TemporaryDirectory() as folder:
         runs: dict[str, Callable[[int], float]] = {"straightforward": straightforward_loop(learner, make)}
-        populations = {}
+        trainers = {}
         schedules = {
             "overlapped": ActingSchedule(warmup_steps=0, round_steps=ROUND),
             "no updates": ActingSchedule(warmup_steps=0, updates_per_step=1e-6),
@@ -56,9 +55,8 @@ def main(_: list[str]) -> None:
         }
         for name, schedule in schedules.items():
             files = ReplayFiles(Path(folder) / name)
-            acting = HostActing([Member(0, {})], make, schedule, files)
-            populations[name] = population = Population(learner, [Member(0, {})], acting)
-            runs[name] = functools.partial(advance, population)
+            trainers[name] = trainer = HostTrainer(learner, [Member(0, {})], make, schedule, files)
+            runs[name] = functools.partial(advance, trainer)
         runs["updates alone"] = updates_alone(learner, make)
         for run in runs.values():
             run(200)  # warm
@@ -73,14 +71,14 @@ def main(_: list[str]) -> None:
             results[name] = float(np.median(values))
             speed = f"{name:18} {np.median(values):7.0f} steps/s"
             print(f"{speed}  {ratio:.2f} of the first  {bound:.2f} of the bound")
-        for population in populations.values():
-            population.kind.close()
+        for trainer in trainers.values():
+            trainer.close()
         print(json.dumps(results))
 
 
-def advance(population: Population, steps: int) -> float:
+def advance(trainer: HostTrainer, steps: int) -> float:
     started = time.perf_counter()
-    population.advance(population.step + steps)
+    trainer.advance(trainer.step + steps)
     return time.perf_counter() - started
 
 

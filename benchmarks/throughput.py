@@ -32,7 +32,7 @@ from xql_jax.data.sampling import sample
 from xql_jax.data.views import over_horizon
 from xql_jax.learners.registry import make_learner
 from xql_jax.training.members import make_members
-from xql_jax.training.population import Population, offline_population
+from xql_jax.training.trainer import OfflineTrainer, resident
 from xql_jax.types import Batch, Horizon, Learner
 
 flags.DEFINE_enum("algorithm", "xql", ("xql", "iql", "bc"), "The learner.")
@@ -61,10 +61,10 @@ def main() -> int:
     }
     compile_seconds = {}
     for size in sizes:
-        population = offline_population(learner, make_members(range(size), {}), on_device, BATCH_SIZE)
-        population.compile()
-        compile_seconds[f"{size} members"] = population.compile_seconds
-        runs[f"{size} members"] = advance(population)
+        trainer = OfflineTrainer(learner, make_members(range(size), {}), resident(on_device, BATCH_SIZE))
+        trainer.population.compile()
+        compile_seconds[f"{size} members"] = trainer.population.compile_seconds
+        runs[f"{size} members"] = advance(trainer)
     peak = matrix_products()
 
     turns = []
@@ -143,12 +143,12 @@ def unrolled_loop(learner: Learner, data: Batch) -> Run:
     return run
 
 
-def advance(population: Population) -> Run:
+def advance(trainer: OfflineTrainer) -> Run:
     def run(num_updates: int) -> int:
-        steps = -(-num_updates // len(population.members))
-        population.advance(population.step + steps)
-        jax.block_until_ready(population.states)
-        return steps * len(population.members)
+        steps = -(-num_updates // len(trainer.population.members))
+        trainer.advance(trainer.step + steps)
+        jax.block_until_ready(trainer.population.states)
+        return steps * len(trainer.population.members)
 
     return run
 

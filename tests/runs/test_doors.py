@@ -13,12 +13,12 @@ from xql_jax.workshop.tools.evaluate import EvaluationSettings, evaluate
 from xql_jax.workshop.tools.export import export_policy
 
 TASK = "pointmaze-umaze-v0"
-DIVERGED, OF_DATA = "diverged: seed 1 at update 2 (", "every reward is 1"
+DIVERGED, OF_DATA = "diverged: seed 1 between updates 0 and 4 (", "every reward is 1"
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    """A run whose two seeds diverged at update 2, on data with a suspicion."""
+    """A run whose two seeds diverged at once, on data with a suspicion."""
     seen = np.random.default_rng(0).normal(size=(60, 4)).cumsum(axis=0)
     arrays = {"observations": seen[:-1], "next_observations": seen[1:], "rewards": np.ones(59)}
     folder = tmp_path_factory.mktemp("doors")
@@ -62,7 +62,7 @@ def test_it_is_told_at_every_door(path, door, tmp_path, caplog):
 def test_a_member_is_not_blamed_for_another_nor_before_it_diverged(path, caplog):
     run = load_run(path)
     first, second = ([*run.caveats([member])] for member in run.members)
-    assert [line.split(" at ")[0] for line in first + second if "diverged" in line] == [
+    assert [line.split(" between ")[0] for line in first + second if "diverged" in line] == [
         "diverged: seed 1",
         "diverged: seed 2",
     ]

@@ -12,7 +12,7 @@ from xql_jax.runs.config_files import config_by, config_from, settings_from
 from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online
 from xql_jax.runs.load import load_run
 from xql_jax.suites import Values
-from xql_jax.training import population
+from xql_jax.training import trainer
 from xql_jax.training.signals import StopSignals
 
 SCHEDULE = {"max_steps": 12, "log_interval": 4, "eval_interval": 6, "checkpoint_interval": 6, "tqdm": False}
@@ -95,7 +95,7 @@ def stopped_at(line):
 
 def breaking(monkeypatch, steps):
     """Makes actions of members (their indices) from these steps on not finite, late in each episode."""
-    made = population.deterministic_policy
+    made = trainer.deterministic_policy
 
     def make(learners, states, device=None):
         act, calls, step = made(learners, states, device), itertools.count(), np.asarray(states.step)
@@ -109,7 +109,7 @@ def breaking(monkeypatch, steps):
 
         return acting
 
-    monkeypatch.setattr(population, "deterministic_policy", make)
+    monkeypatch.setattr(trainer, "deterministic_policy", make)
 
 
 def states_of(summary, step):

@@ -15,11 +15,10 @@ from jax_point_mass import PointMass
 
 from xql_jax.learners.method import Part
 from xql_jax.settings import POSITIVE, traced
-from xql_jax.training.acting import HostActing
+from xql_jax.training.acting import HostTrainer
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.compiled_acting import CompiledActing
+from xql_jax.training.compiled_acting import CompiledTrainer
 from xql_jax.training.members import Member
-from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
 from xql_jax.types import Batch
@@ -103,44 +102,42 @@ SCHEDULE = ActingSchedule(buffer_size=64, batch_size=4, warmup_steps=6, round_st
 ONE = (Member(0, {}),)
 
 
-def make_population(tmp_path, members=ONE, environment=Counting, learner=None, together=None, **changes):
+def make_trainer(tmp_path, members=ONE, environment=Counting, learner=None, together=None, **changes):
     """Members that act on the host, each in one environment unless the schedule has more."""
-    schedule = dataclasses.replace(SCHEDULE, **changes)
-    acting = HostActing(members, environment, schedule, ReplayFiles(tmp_path))
-    return Population(learner or Counter(), members, acting, together)
+    schedule, files = dataclasses.replace(SCHEDULE, **changes), ReplayFiles(tmp_path)
+    return HostTrainer(learner or Counter(), members, environment, schedule, files, together=together)
 
 
 def make_in_program(tmp_path, members=ONE, environment=PointMass, learner=None, together=False, **changes):
     """Members that act in three compiled environments each."""
     three = {"num_environments": 3, "round_steps": 3, "buffer_size": 256}
     schedule, files = dataclasses.replace(SCHEDULE, **{**three, **changes}), ReplayFiles(tmp_path)
-    acting = CompiledActing(environment(), schedule, files)
-    return Population(learner or Counter(), members, acting, together)
+    return CompiledTrainer(learner or Counter(), members, environment(), schedule, files, together)
 
 
-def save(population):
+def save(trainer):
     """Writes the buffers' files; returns the arrays of a checkpoint, and the progress as it is read."""
-    snapshot = population.snapshot(Progress(population.step))
+    snapshot = trainer.snapshot(Progress(trainer.step))
     snapshot.write_more(Path(__file__))  # there are no other checkpoints beside it
     progress = json.loads(json.dumps(dataclasses.asdict(snapshot.progress)))
     return snapshot.items, Progress(**progress)
 
 
-def buffer_of(population, index=0):
+def buffer_of(trainer, index=0):
     """A member's buffer, as NumPy arrays."""
-    group, place = population.place_of(index)
+    group, place = trainer.population.place_of(index)
     return jax.tree.map(lambda leaf: np.asarray(leaf[place]), group.members.buffer)
 
 
-def transitions(population, index=0):
+def transitions(trainer, index=0):
     """What the buffer holds, oldest first, before it is full."""
-    buffer = buffer_of(population, index)
+    buffer = buffer_of(trainer, index)
     return jax.tree.map(lambda field: field[: int(buffer.inserted)], buffer.data)
 
 
-def acting_updates(population):
+def acting_updates(trainer):
     """How many updates the policy of each transition since the warm-up had."""
-    actions = transitions(population).actions[population.kind.schedule.warmup_steps :, 0]
+    actions = transitions(trainer).actions[trainer.schedule.warmup_steps :, 0]
     return np.round(1000 * actions).astype(int)
 
 

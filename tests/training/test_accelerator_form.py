@@ -1,5 +1,6 @@
 """The program as an accelerator runs it, on a CPU, beside the CPU's own: equal numbers but for rounding."""
 
+import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from slow_cases import slow_but
-from training_runs import make_data, snapshot
+from training_runs import make_data, offline_trainer, snapshot
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
@@ -34,7 +35,6 @@ from xql_jax.training.accelerator import (
     with_constants,
 )
 from xql_jax.training.members import learners_of, make_members, parse_ramps, stacked
-from xql_jax.training.population import offline_population
 from xql_jax.types import Batch, Windows
 
 UPDATES = 20
@@ -42,7 +42,7 @@ METHODS = [name for name in OFFLINE if make_learner(name).batch_type is not Wind
 METHODS += ["xql+reverse_kl", "xql+trust_region", "xql+flow", "bc+mixture", "xsac", "xtd3", "rlpd"]
 
 
-def make_population(name, together, seeds=(3,), grid=None, **changes):
+def make_trainer(name, together, seeds=(3,), grid=None, **changes):
     learner = make_learner(name)
     known = values_of(learner)
     small = {field: (16, 16) for field in known if field.endswith("_hidden_dims")}
@@ -54,28 +54,32 @@ def make_population(name, together, seeds=(3,), grid=None, **changes):
     learner = with_values(learner, small | changes)
     batch = make_data(size=200)
     data = view_for(learner, Dataset(batch, np.arange(200) % 20 == 19, "random")).batch
-    return offline_population(learner, make_members(list(seeds), grid or {}), data, 32, together=together)
+    return offline_trainer(learner, make_members(list(seeds), grid or {}), data, 32, together=together)
 
 
-def assert_alike(population, other):
+def assert_alike(trainer, other):
     """After some updates, in calls that do not fit into blocks; relative to each array's largest number."""
-    population.kind.most_ahead = 6
+    trainer.population.source = dataclasses.replace(trainer.population.source, most_ahead=6)
     for stop in (13, UPDATES):
-        metrics, expected = population.advance(stop), other.advance(stop)
-    assert jax.tree.structure(population.states) == jax.tree.structure(other.states)
-    leaves = zip(snapshot((population.states, metrics)), snapshot((other.states, expected)), strict=True)
+        metrics, expected = trainer.advance(stop), other.advance(stop)
+    assert jax.tree.structure(trainer.population.states) == jax.tree.structure(other.population.states)
+    leaves = zip(
+        snapshot((trainer.population.states, metrics)),
+        snapshot((other.population.states, expected)),
+        strict=True,
+    )
     for leaf, wanted in leaves:
         np.testing.assert_allclose(leaf, wanted, rtol=1e-4, atol=2e-4 * max(np.abs(wanted).max(), 0.1))
 
 
 @pytest.mark.parametrize("name", slow_but(METHODS, "xql", "cql", "td3_bc", "xsac", "xql+trust_region"))
 def test_a_lone_member_has_the_numbers_of_a_cpu(name):
-    assert_alike(make_population(name, True), make_population(name, False))
+    assert_alike(make_trainer(name, True), make_trainer(name, False))
 
 
 @pytest.mark.parametrize("name", slow_but(METHODS, "xql"))
 def test_members_together_have_the_numbers_of_a_cpu(name):
-    assert_alike(make_population(name, True, (3, 4)), make_population(name, False, (3, 4)))
+    assert_alike(make_trainer(name, True, (3, 4)), make_trainer(name, False, (3, 4)))
 
 
 @pytest.mark.parametrize(
@@ -83,22 +87,22 @@ def test_members_together_have_the_numbers_of_a_cpu(name):
     [{"max_grad_norm": [0.05]}, {"max_grad_norm": [0.05, np.inf]}, {"critic_weight_decay": [0.0, 0.5]}],
 )
 def test_what_one_member_asks_for_is_not_left_out(grid):
-    assert_alike(make_population("xql", True, grid=grid), make_population("xql", False, grid=grid))
+    assert_alike(make_trainer("xql", True, grid=grid), make_trainer("xql", False, grid=grid))
 
 
 def test_members_that_get_other_numbers_later_have_these_in_their_program():
     """The population's own learner has 0 for both, which would be constants of its program."""
-    populations = [make_population("xql", which, (3, 4), awr_temperature=0.0) for which in (True, False)]
-    for population in populations:
-        assert population.advance(1)["actor/awr_temperature"].tolist() == [0.0, 0.0]
-        own = [with_values(population.learner, {"awr_temperature": one}) for one in (0.5, 8.0)]
-        population.set_in_members(learner=stacked([jax.tree.map(jnp.asarray, one) for one in own]))
-    assert_alike(*populations)
-    assert populations[0].advance(UPDATES + 1)["actor/awr_temperature"].tolist() == [0.5, 8.0]
+    trainers = [make_trainer("xql", which, (3, 4), awr_temperature=0.0) for which in (True, False)]
+    for trainer in trainers:
+        assert trainer.advance(1)["actor/awr_temperature"].tolist() == [0.0, 0.0]
+        own = [with_values(trainer.population.learner, {"awr_temperature": one}) for one in (0.5, 8.0)]
+        trainer.population.set_in_members(learner=stacked([jax.tree.map(jnp.asarray, one) for one in own]))
+    assert_alike(*trainers)
+    assert trainers[0].advance(UPDATES + 1)["actor/awr_temperature"].tolist() == [0.5, 8.0]
 
 
 def test_critics_and_first_layers_joined_and_back_are_the_same_bits():
-    state = make_population("cql", False).member(0)[1]
+    state = make_trainer("cql", False).population.member(0)[1]
     joined = in_few_kernels(state)
     for trees in (joined.critic.params, joined.critic.target, joined.critic.optimizer_state.mu):
         assert isinstance(trees, SideBySide)
@@ -201,7 +205,7 @@ OWN = {
 @pytest.mark.parametrize(("name", "seeds"), [("adam", (3,)), ("chain", (3, 4)), ("part", (3, 4))])
 def test_states_and_optimisers_of_ones_own_train_as_on_a_cpu(name, seeds):
     ours, expected = (
-        offline_population(OWN[name], make_members(seeds, {}), make_data(200), 32, together=together)
+        offline_trainer(OWN[name], make_members(seeds, {}), make_data(200), 32, together=together)
         for together in (True, False)
     )
     assert_alike(ours, expected)
@@ -275,12 +279,12 @@ def test_both_forms_of_adam_are_adam_of_kingma_and_ba():
 
 def test_a_member_that_diverges_is_frozen_in_both_forms_and_the_other_goes_on():
     rates = [1e30, 3e-4]  # with the first Q overflows in the second update
-    ours, expected = (make_population("xql", form, grid={"critic_lr": rates}) for form in (True, False))
-    for population in (ours, expected):
-        population.advance(UPDATES)
-    assert ours.diverged == expected.diverged
-    assert [*ours.diverged] == [0]
-    assert all(np.isfinite(leaf).all() for leaf in snapshot(ours.member(0)[1]))
-    leaves = zip(*(snapshot(population.member(1)[1]) for population in (ours, expected)), strict=True)
+    ours, expected = (make_trainer("xql", form, grid={"critic_lr": rates}) for form in (True, False))
+    for trainer in (ours, expected):
+        trainer.advance(UPDATES)
+    assert ours.population.diverged == expected.population.diverged
+    assert [*ours.population.diverged] == [0]
+    assert all(np.isfinite(leaf).all() for leaf in snapshot(ours.population.member(0)[1]))
+    leaves = zip(*(snapshot(trainer.population.member(1)[1]) for trainer in (ours, expected)), strict=True)
     for leaf, wanted in leaves:
         np.testing.assert_allclose(leaf, wanted, rtol=1e-4, atol=2e-4 * max(np.abs(wanted).max(), 0.1))

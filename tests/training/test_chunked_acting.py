@@ -4,7 +4,7 @@ import flax.struct
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from online_fakes import EPISODE, ONE, Counter, buffer_of, make_population, save
+from online_fakes import EPISODE, ONE, Counter, buffer_of, make_trainer, save
 
 from xql_jax.data.rows import rows_of_replay
 from xql_jax.rollout.acting import ActionQueue
@@ -29,8 +29,8 @@ class Planner(Counter):
         return observations[:, :1] / 100.0 + jnp.arange(3) / 1000.0
 
 
-def rows_of(population):
-    buffer = buffer_of(population)
+def rows_of(trainer):
+    buffer = buffer_of(trainer)
     count = int(buffer.inserted)
     return EpisodeBatch(*(field[:count] for field in buffer.data))
 
@@ -38,9 +38,9 @@ def rows_of(population):
 @pytest.mark.parametrize("environments", [1, 2])
 def test_chunks_are_carried_out_within_an_episode(tmp_path, environments):
     changes = {"num_environments": environments, "round_steps": 2 * environments}
-    population = make_population(tmp_path, learner=Planner(), horizon=CHUNK, warmup_steps=0, **changes)
-    population.advance(28 * environments)
-    rows = rows_of(population)
+    trainer = make_trainer(tmp_path, learner=Planner(), horizon=CHUNK, warmup_steps=0, **changes)
+    trainer.advance(28 * environments)
+    rows = rows_of(trainer)
     steps = np.tile(np.repeat(np.arange(EPISODE), environments), 4)
     np.testing.assert_array_equal(rows.observations[:, 0], steps)
     expected = (steps - steps % 3) / 100 + steps % 3 / 1000  # the chunk begins anew with the episode
@@ -50,16 +50,16 @@ def test_chunks_are_carried_out_within_an_episode(tmp_path, environments):
 
 
 def test_random_actions_of_the_warm_up_differ_within_a_chunk(tmp_path):
-    population = make_population(tmp_path, learner=Planner(), horizon=CHUNK, warmup_steps=14)
-    population.advance(14)
-    assert len(np.unique(rows_of(population).actions)) == 14
+    trainer = make_trainer(tmp_path, learner=Planner(), horizon=CHUNK, warmup_steps=14)
+    trainer.advance(14)
+    assert len(np.unique(rows_of(trainer).actions)) == 14
 
 
 def test_a_resumption_ends_the_episodes_for_good(tmp_path):
     """At 10 steps an episode of 7 is in its third; also the files of later checkpoints know that."""
 
     def make():
-        return make_population(tmp_path, ONE, learner=Planner(), horizon=CHUNK)
+        return make_trainer(tmp_path, ONE, learner=Planner(), horizon=CHUNK)
 
     first = make()
     first.advance(10)

@@ -2,7 +2,7 @@
 
 import pytest
 from driver import Driver, failing, rows
-from online_fakes import Counting, make_population, same, save, transitions
+from online_fakes import Counting, make_trainer, same, save, transitions
 from training_runs import ARRAYS
 
 import xql_jax
@@ -24,15 +24,15 @@ class Breaking(Counting):
         return super().step(action)
 
 
-def population_of(folder, *environments):
-    """A population whose members have one each."""
+def trainer_of(folder, *environments):
+    """The trainer of members that have one each."""
     left = iter(environments)
-    return make_population(folder, MEMBERS, lambda: next(left)())
+    return make_trainer(folder, MEMBERS, lambda: next(left)())
 
 
 def test_all_members_are_at_the_last_round_that_all_acted(tmp_path):
-    failed = population_of(tmp_path / "failed", Counting, Breaking)
-    whole = population_of(tmp_path / "whole", Counting, Counting)
+    failed = trainer_of(tmp_path / "failed", Counting, Breaking)
+    whole = trainer_of(tmp_path / "whole", Counting, Counting)
     with pytest.raises(EnvironmentFailure, match="seed 4, rate=5: environment 0 failed: it stands still"):
         failed.advance(40)
     whole.advance(20)
@@ -43,7 +43,7 @@ def test_all_members_are_at_the_last_round_that_all_acted(tmp_path):
     assert [member["episodes"] for member in saved[1].members.values()] == [[2], [2]]
     for index in range(2):
         same(transitions(failed, index), transitions(whole, index))
-    failed.kind.close()
+    failed.close()
 
 
 def test_a_run_saves_before_it_raises_and_goes_on(tmp_path):

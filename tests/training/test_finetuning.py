@@ -11,14 +11,13 @@ import pytest
 from driver import Driver
 from online_fakes import EPISODE, ONE, SCHEDULE, Counter, Counting, Flickering, buffer_of, same, save
 from online_fakes import transitions as ring
-from training_runs import ARRAYS, offline_population
+from training_runs import ARRAYS, offline_trainer
 
 import xql_jax
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData
-from xql_jax.training.acting import HostActing
-from xql_jax.training.members import Member, Ramp
-from xql_jax.training.population import Divergence, Population
+from xql_jax.training.acting import HostTrainer
+from xql_jax.training.members import Divergence, Member, Ramp
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.types import Batch, CalibratedBatch
 
@@ -86,51 +85,50 @@ class Phases:
         schedule = dataclasses.replace(SCHEDULE, **{"warmup_steps": 0, **changes})
 
         def make_online(offline):
-            acting = HostActing(
-                members, Counting, schedule, ReplayFiles(path), handover=handover,
+            online = HostTrainer(
+                learner, members, Counting, schedule, ReplayFiles(path), handover=handover,
                 prior_data=PriorData(data, fraction), preprocessing=preprocessing,
             )  # fmt: skip
-            online = Population(learner, members, acting)
             online.take_over(offline)
             return online
 
-        self.offline, self.make_online = offline_population(learner, members, data, 4), make_online
-        self.population = self.offline
+        self.offline, self.make_online = offline_trainer(learner, members, data, 4), make_online
+        self.trainer = self.offline
         if handover == 0:
             self.begin_online()
 
     def begin_online(self):
-        self.population = self.make_online(self.offline)
-        return self.population
+        self.trainer = self.make_online(self.offline)
+        return self.trainer
 
 
 def online(path, *arguments, **options):
     """The second phase alone, of members that have not been trained."""
-    return Phases(path, *arguments, handover=0, **options).population
+    return Phases(path, *arguments, handover=0, **options).trainer
 
 
 def test_the_second_phase_goes_on_with_the_state_of_the_first(tmp_path):
     phases = Phases(tmp_path)
     phases.offline.advance(HANDOVER)
-    before = phases.offline.states
-    population = phases.begin_online()
-    same(population.states, before)
-    population.advance(HANDOVER + 20)
-    assert population.step == HANDOVER + 20
-    assert float(population.states["updates"][0]) == HANDOVER + 20
+    before = phases.offline.population.states
+    trainer = phases.begin_online()
+    same(trainer.population.states, before)
+    trainer.advance(HANDOVER + 20)
+    assert trainer.step == HANDOVER + 20
+    assert float(trainer.population.states["updates"][0]) == HANDOVER + 20
     # The policy that acts first is that of the hand-over.
-    np.testing.assert_allclose(ring(population).actions[:4, 0], HANDOVER / 1000, rtol=1e-5)
+    np.testing.assert_allclose(ring(trainer).actions[:4, 0], HANDOVER / 1000, rtol=1e-5)
 
 
 @pytest.mark.parametrize("fraction", [None, 0.5])
 def test_it_learns_from_the_data_and_from_what_it_meets(tmp_path, fraction):
     """Rewards of the data are up to 1.9 and 0.95 in the mean, those that are met below 0.03."""
-    population = online(tmp_path, fraction=fraction, batch_size=400, round_steps=20)
-    population.advance(20)
-    population.advance(40)  # 40 updates, half of which saw 20 rows beside the data's 20, half of them 40
+    trainer = online(tmp_path, fraction=fraction, batch_size=400, round_steps=20)
+    trainer.advance(20)
+    trainer.advance(40)  # 40 updates, half of which saw 20 rows beside the data's 20, half of them 40
     shares = [0.5, 1 / 3] if fraction is None else [0.5, 0.5]
     expected = sum(20 * share * 0.95 for share in shares)
-    assert float(population.states["seen"][0]) == pytest.approx(expected, rel=0.03)
+    assert float(trainer.population.states["seen"][0]) == pytest.approx(expected, rel=0.03)
 
 
 def test_what_is_met_is_preprocessed_as_the_data_is(tmp_path):
@@ -143,8 +141,8 @@ def test_what_is_met_is_preprocessed_as_the_data_is(tmp_path):
             ("c", ActingByRate(rate=10.0), TRANSFORMS),
         )
     )
-    for population in (plain, seeing, large):
-        population.advance(20)
+    for trainer in (plain, seeing, large):
+        trainer.advance(20)
     met, rows = ring(plain), ring(seeing)
     assert np.ptp(met.observations[:, 0]) == 6.0
     same(rows.observations, TRANSFORMS.batch(met).observations)
@@ -164,11 +162,10 @@ def test_returns_to_go_are_known_when_the_episode_ends(tmp_path):
     """Two environments, episodes of 7 steps that time out; the ring of 64 wraps. Rewards are the actions."""
     data = CalibratedBatch(*make_data(), np.zeros(20, np.float32))
 
-    def population():
+    def make():
         schedule = dataclasses.replace(SCHEDULE, num_environments=2, round_steps=4)
         files, prior = ReplayFiles(tmp_path), PriorData(data, 0.5)
-        acting = HostActing(TWO, Counting, schedule, files, prior_data=prior)
-        return Population(Calibrated(), TWO, acting)
+        return HostTrainer(Calibrated(), TWO, Counting, schedule, files, prior_data=prior)
 
     def expected(rewards, steps):
         """The returns-to-go of one environment's rewards, oldest first; the first is of step `steps`."""
@@ -179,7 +176,7 @@ def test_returns_to_go_are_known_when_the_episode_ends(tmp_path):
                 found[row] = following = rewards[row] + 0.5 * following
         return found
 
-    first = population()
+    first = make()
     for step in (32, 64, 100):  # episodes are running at each
         first.advance(step)
         saved = save(first)
@@ -192,13 +189,13 @@ def test_returns_to_go_are_known_when_the_episode_ends(tmp_path):
             np.testing.assert_allclose(found, expected(rows.rewards[ring].astype(float), steps), rtol=1e-6)
             assert np.isinf(found).sum() == 50 % EPISODE  # of the running episode
             assert np.ptp(found[np.isfinite(found)]) > 1e-3
-    again = population()
+    again = make()
     again.resume(*saved)
     for index in range(2):
         same(buffer_of(again, index), buffer_of(first, index))
     # The episodes that ran at a resumption have no returns-to-go, and their rows are written once.
     again.advance(140)
-    resumed = population()
+    resumed = make()
     resumed.resume(*save(again))
     same(buffer_of(resumed), buffer_of(again))
     lengths = [len(np.load(file)["rewards"]) for file in sorted(tmp_path.rglob("*-0000000140-*.npz"))]
@@ -257,61 +254,62 @@ def test_resumed_in_the_second_phase_it_has_networks_and_buffer(unbroken, tmp_pa
 def test_who_diverged_offline_stays_there(tmp_path):
     phases = Phases(tmp_path, (Member(0, {"breaks_at": 5.0}), Member(1, {"breaks_at": 1e9})))
     phases.offline.advance(HANDOVER)
-    population = phases.begin_online()
-    population.advance(HANDOVER + 10)
-    assert population.diverged == {0: Divergence(5, "loss")}
-    np.testing.assert_array_equal(population.states["updates"], [4, HANDOVER + 10])
+    trainer = phases.begin_online()
+    trainer.advance(HANDOVER + 10)
+    assert trainer.population.diverged == {0: Divergence(HANDOVER, "loss", after=0)}
+    np.testing.assert_array_equal(trainer.population.states["updates"], [0, HANDOVER + 10])
 
 
 def test_who_diverges_online_is_told_by_the_runs_steps(tmp_path):
     phases = Phases(tmp_path, learner=Flickering(breaks_at=HANDOVER + 3.0))
     phases.offline.advance(HANDOVER)
-    population = phases.begin_online()
-    population.advance(HANDOVER + 20)
-    assert population.diverged == {0: Divergence(HANDOVER + 4, "loss")}  # the round that has the update
+    trainer = phases.begin_online()
+    trainer.advance(HANDOVER + 20)
+    of_round = Divergence(HANDOVER + 4, "loss", after=HANDOVER + 2)  # which has the update
+    assert trainer.population.diverged == {0: of_round}
 
 
 def test_acting_and_learning_follow_the_ramps(tmp_path, monkeypatch):
-    population = online(tmp_path, learner=ActingByRate(), ramps=(Ramp("rate", (1.0, 3.0), (0, 4)),))
-    update, rates = population.train, []
+    trainer = online(tmp_path, learner=ActingByRate(), ramps=(Ramp("rate", (1.0, 3.0), (0, 4)),))
+    update, rates = trainer.population.train, []
 
     def note(*arguments):
-        rates.append(float(population.groups[0].members.learner.rate[0]))
+        rates.append(float(trainer.population.groups[0].members.learner.rate[0]))
         update(*arguments)
 
-    monkeypatch.setattr(population, "train", note)
-    population.advance(8)
+    monkeypatch.setattr(trainer.population, "train", note)
+    trainer.advance(8)
     assert rates == [1.0, 2.0, 3.0, 3.0]
     expected = [0.1, 0.15, 0.2, 0.25, 0.3, 0.3, 0.3, 0.3]
-    np.testing.assert_allclose(ring(population).actions[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(ring(trainer).actions[:, 0], expected, rtol=1e-6)
 
 
 def test_policies_follow_the_ramps(tmp_path):
     """Those that are evaluated have the values of their step, and one that samples, of the hand-over on."""
     ramps, states = (Ramp("rate", (1.0, 3.0), (0, 4)),), np.zeros((2, 1, 2), np.float32)
-    population = offline_population(ActingByRate(), TWO[:1] * 2, make_data(), 4, ramps=ramps)
-    population.advance(3)
+    trainer = offline_trainer(ActingByRate(), TWO[:1] * 2, make_data(), 4, ramps=ramps)
+    trainer.advance(3)
     for step, rate in ((None, 2.5), (3, 2.5), (1, 1.5), (9, 3.0)):
-        actions = population.policy(population.states, step)(states)
+        actions = trainer.policy(trainer.population.states, step)(states)
         np.testing.assert_allclose(actions, rate / 10.0, rtol=1e-6)
     phases = Phases(tmp_path, TWO, ActingByItself(), ramps=(Ramp("rate", (2.0,), (0,)),))
     phases.offline.advance(HANDOVER)
     np.testing.assert_allclose(phases.offline.policy()(states)[:, 0, 0], [0.1, 0.5], rtol=1e-6)
-    population = phases.begin_online()
-    population.advance(HANDOVER + 8)
+    trainer = phases.begin_online()
+    trainer.advance(HANDOVER + 8)
     for index in range(2):
-        np.testing.assert_allclose(ring(population, index).actions[:, 0], 0.2, rtol=1e-6)
+        np.testing.assert_allclose(ring(trainer, index).actions[:, 0], 0.2, rtol=1e-6)
     resumed = Phases(tmp_path, TWO, ActingByItself(), ramps=(Ramp("rate", (2.0,), (0,)),)).begin_online()
-    resumed.resume(*save(population))
+    resumed.resume(*save(trainer))
     np.testing.assert_allclose(resumed.policy()(states), 0.2, rtol=1e-6)
 
 
 def test_the_acting_temperature_scales_the_distance_from_the_policys_centre(tmp_path):
     def distances(temperature):
-        population = online(tmp_path / str(temperature), learner=Spread(), acting_temperature=temperature)
-        population.advance(40)
-        centre = population.policy()(np.zeros((1, 1, 2), np.float32))  # the evaluated action
-        return ring(population).actions[:40, 0] - centre.item()
+        trainer = online(tmp_path / str(temperature), learner=Spread(), acting_temperature=temperature)
+        trainer.advance(40)
+        centre = trainer.policy()(np.zeros((1, 1, 2), np.float32))  # the evaluated action
+        return ring(trainer).actions[:40, 0] - centre.item()
 
     drawn = distances(1.0)
     assert drawn.std() == pytest.approx(0.1, rel=0.4)
@@ -322,9 +320,9 @@ def test_the_acting_temperature_scales_the_distance_from_the_policys_centre(tmp_
 @pytest.mark.slow
 def test_exploration_noise(tmp_path):
     """Its standard deviation is as asked for; actions stay within their bounds."""
-    population = online(tmp_path, exploration_noise=0.3, buffer_size=2_000, updates_per_step=0.01)
-    population.advance(2_000)
-    noise = ring(population).actions[:, 0]
+    trainer = online(tmp_path, exploration_noise=0.3, buffer_size=2_000, updates_per_step=0.01)
+    trainer.advance(2_000)
+    noise = ring(trainer).actions[:, 0]
     assert abs(noise.mean()) < 0.04
     assert noise.std() == pytest.approx(0.3, rel=0.1)
     loud = online(tmp_path / "loud", exploration_noise=3.0)

@@ -6,26 +6,26 @@ from online_fakes import (
     EPISODE,
     BadActor,
     acting_updates,
-    make_population,
+    make_trainer,
     same,
     transitions,
 )
 
 
 def test_the_policy_is_that_of_the_round_before_last(tmp_path):
-    population = make_population(tmp_path)
-    population.advance(20)
+    trainer = make_trainer(tmp_path)
+    trainer.advance(20)
     # Two updates a round of two steps; the first two rounds after the warm-up act by what was there before.
-    np.testing.assert_array_equal(acting_updates(population), [0, 0, *np.repeat(np.arange(0, 12, 2), 2)])
-    assert float(population.states["updates"][0]) == 14
-    due = np.arange(len(acting_updates(population)))  # one a step
-    assert (due - acting_updates(population)).max() == population.kind.schedule.policy_lag == 3
+    np.testing.assert_array_equal(acting_updates(trainer), [0, 0, *np.repeat(np.arange(0, 12, 2), 2)])
+    assert float(trainer.population.states["updates"][0]) == 14
+    due = np.arange(len(acting_updates(trainer)))  # one a step
+    assert (due - acting_updates(trainer)).max() == trainer.schedule.policy_lag == 3
 
 
 def test_the_buffer_holds_the_episodes(tmp_path):
-    population = make_population(tmp_path, num_environments=2, round_steps=4)
-    population.advance(32)
-    rows = transitions(population)
+    trainer = make_trainer(tmp_path, num_environments=2, round_steps=4)
+    trainer.advance(32)
+    rows = transitions(trainer)
     for number in range(2):
         steps = rows.observations[number::2, 0]
         np.testing.assert_array_equal(steps, np.arange(16) % EPISODE)
@@ -41,12 +41,12 @@ def test_what_follows_bad_actions_does_not_depend_on_calls(tmp_path, learner):
     """Nor does it where the loss is not finite at the same time."""
     ends = []
     for stops in ((40,), range(2, 42, 2), (20, 26, 40)):
-        population = make_population(tmp_path, learner=learner)
+        trainer = make_trainer(tmp_path, learner=learner)
         for stop in stops:
-            population.advance(stop)
-        assert list(population.diverged) == [0]
-        ends.append((population.states, transitions(population), population.diverged))
-        population.kind.close()
+            trainer.advance(stop)
+        assert list(trainer.population.diverged) == [0]
+        ends.append((trainer.population.states, transitions(trainer), trainer.population.diverged))
+        trainer.close()
     for states, rows, diverged in ends[1:]:
         same(ends[0][:2], (states, rows))
         assert diverged == ends[0][2]

@@ -14,10 +14,9 @@ from xql_jax.suites.tasks import OWN
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import make_members
-from xql_jax.training.population import Population
-from xql_jax.training.program import Resident
 from xql_jax.training.progress import progress_bar, speed_of
 from xql_jax.training.schedule import Schedule
+from xql_jax.training.trainer import OfflineTrainer, resident
 
 # Updates, and those between logs, evaluations and checkpoints. Member 1 (growth 4) diverges at update 32.
 SCHEDULE = 42, 4, 10, 6
@@ -56,17 +55,17 @@ def test_rows_have_the_means_of_their_intervals(tmp_path):
     assert [float(row["walk/square_mean"]) for row in rows] == [85, 21760, (2**18 + 2**20) / 2]
 
 
-def test_what_a_kind_measures_has_rows_at_its_interval(tmp_path):
+def test_what_a_trainer_measures_has_rows_at_its_interval(tmp_path):
     """By the name of its method alone. x is 2^t after update t, and again what a resumed run measures."""
 
-    class Measuring(Resident):
-        def positions(self, population):
-            return {"x": np.asarray(population.states["x"])[:, None] * [1, 10]}
+    class Measuring(OfflineTrainer):
+        def positions(self):
+            return {"x": np.asarray(self.population.states["x"])[:, None] * [1, 10]}
 
     def training_until(last):
-        population = Population(Growth(growth=2.0), make_members([0], {}), Measuring(make_data(), 4))
+        trainer = Measuring(Growth(growth=2.0), make_members([0], {}), resident(make_data(), 4))
         schedule = Schedule(last, 100, 100, 100, measured={"positions": 3})
-        return TrainingLoop(population, None, None, schedule, TrainingFiles(tmp_path))
+        return TrainingLoop.resumed(trainer, None, None, schedule, TrainingFiles(tmp_path))
 
     for last in (5, 8):
         with training_until(last) as training:
@@ -88,7 +87,7 @@ def test_every_episode_has_a_row_whose_means_are_the_evaluation(start, tmp_path)
             return EpisodeResults(returns, lengths, successes)
 
     files = TrainingFiles(tmp_path)
-    with TrainingLoop(start.again(), Judged(2), TASK, Schedule(8, 4, 4, 4), files) as training:
+    with TrainingLoop.resumed(start.again(), Judged(2), TASK, Schedule(8, 4, 4, 4), files) as training:
         train(training)
     header, *rows = untimed(files.evaluations)
     assert header == "step,seed,growth,return,score,length,success_rate,diverged_at"
@@ -124,7 +123,7 @@ def test_success_may_be_told_late(start, tmp_path, stopped_at):
     def run(last, since):
         evaluator = Telling(2)
         evaluator.script = told[since // 4 :]
-        with TrainingLoop(start.again(), evaluator, own, Schedule(last, 4, 4, 4), files) as training:
+        with TrainingLoop.resumed(start.again(), evaluator, own, Schedule(last, 4, 4, 4), files) as training:
             train(training)
 
     files = TrainingFiles(tmp_path)

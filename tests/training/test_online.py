@@ -12,18 +12,18 @@ from online_fakes import (
     Slow,
     buffer_of,
     make_in_program,
-    make_population,
+    make_trainer,
     same,
     save,
     transitions,
 )
 
 from xql_jax.training import compiled_acting
-from xql_jax.training.members import Member
-from xql_jax.training.population import EPISODE_METRICS, Divergence
+from xql_jax.training.members import Divergence, Member
 from xql_jax.training.replaying import NUM_ERRORS
+from xql_jax.training.trainer import EPISODE_METRICS
 
-KINDS = {"host": make_population, "compiled": make_in_program}
+KINDS = {"host": make_trainer, "compiled": make_in_program}
 TWO = (Member(3, {"rate": 1.0}), Member(4, {"rate": 5.0}))
 
 
@@ -34,14 +34,14 @@ def kind(request):
 
 @pytest.fixture
 def make(kind, tmp_path):
-    """Makes a population of the kind; those of one name share their files."""
+    """Makes a trainer of the kind; those of one name share their files."""
     return lambda name="run", *arguments, **options: KINDS[kind](tmp_path / name, *arguments, **options)
 
 
-def trained(population, *stops):
+def trained(trainer, *stops):
     for stop in stops:
-        metrics = population.advance(stop) | population.interval_means()
-    return population, metrics
+        metrics = trainer.advance(stop) | trainer.population.interval_means()
+    return trainer, metrics
 
 
 def test_results_depend_neither_on_calls_nor_on_time(make, kind, monkeypatch):
@@ -50,48 +50,48 @@ def test_results_depend_neither_on_calls_nor_on_time(make, kind, monkeypatch):
         if number == 2:
             monkeypatch.setattr(compiled_acting, "TIMES_PER_CALL", 4)
             monkeypatch.setattr(Counting, "delay", Slow.delay)
-        population, metrics = trained(make(str(number), TWO), *stops)
-        ends.append((population.states, buffer_of(population, 0), buffer_of(population, 1), metrics))
+        trainer, metrics = trained(make(str(number), TWO), *stops)
+        ends.append((trainer.population.states, buffer_of(trainer, 0), buffer_of(trainer, 1), metrics))
     same(ends[0], ends[1])
     same(ends[0], ends[2])
 
 
 def test_members_do_not_know_of_each_other(make):
     both, _ = trained(make("both", TWO), 30)
-    assert float(both.states["seen"][0]) != float(both.states["seen"][1])
+    assert float(both.population.states["seen"][0]) != float(both.population.states["seen"][1])
     for index, member in enumerate(TWO):
         alone, _ = trained(make(str(index), [member]), 30)
-        same(both.member(index)[1], alone.member(0)[1])
+        same(both.population.member(index)[1], alone.population.member(0)[1])
         same(transitions(both, index), transitions(alone))
     assert both.policy()(np.zeros((2, 5, 2), np.float32)).shape == (2, 5, 1)
 
 
 def test_the_last_episodes_are_among_the_metrics(make, kind):
     environments, length = {"host": (2, 7), "compiled": (3, 20)}[kind]
-    population = make(num_environments=environments, round_steps=environments)
-    assert population.advance(6) == {}  # nothing is learned yet
-    metrics = population.advance(environments * (length - 1))
+    trainer = make(num_environments=environments, round_steps=environments)
+    assert trainer.advance(6) == {}  # nothing is learned yet
+    metrics = trainer.advance(environments * (length - 1))
     assert np.isnan(metrics["episode/return"]).all()
-    metrics = population.advance(environments * (length + 2))
-    rewards = transitions(population).rewards[: environments * length].reshape(length, environments)
+    metrics = trainer.advance(environments * (length + 2))
+    rewards = transitions(trainer).rewards[: environments * length].reshape(length, environments)
     np.testing.assert_allclose(metrics["episode/return"], rewards.sum(0).mean(), rtol=1e-5)
     np.testing.assert_array_equal(metrics["episode/length"], length)
     resumed = make(num_environments=environments, round_steps=environments)
-    resumed.resume(*save(population))
-    after = resumed.advance(population.step + environments)  # in which none ends
+    resumed.resume(*save(trainer))
+    after = resumed.advance(trainer.step + environments)  # in which none ends
     same([after[name] for name in EPISODE_METRICS], [metrics[name] for name in EPISODE_METRICS])
 
 
 def test_means_over_an_interval_are_those_of_its_updates(make, kind):
     """With an update each time that all act, the last metrics of each time are all there are."""
     stride = {"host": 2, "compiled": 3}[kind]
-    population = make("run", TWO, updates_per_step=1 / stride)
-    population.advance(30)
-    population.begin_interval()
-    assert np.isnan(population.interval_means()["loss_mean"]).all()
-    lasts = [np.asarray(population.advance(stop)["loss"]) for stop in range(30 + stride, 61, stride)]
+    trainer = make("run", TWO, updates_per_step=1 / stride)
+    trainer.advance(30)
+    trainer.population.begin_interval()
+    assert np.isnan(trainer.population.interval_means()["loss_mean"]).all()
+    lasts = [np.asarray(trainer.advance(stop)["loss"]) for stop in range(30 + stride, 61, stride)]
     assert len(np.unique(lasts)) > 10
-    np.testing.assert_allclose(population.interval_means()["loss_mean"], np.mean(lasts, 0), rtol=1e-5)
+    np.testing.assert_allclose(trainer.population.interval_means()["loss_mean"], np.mean(lasts, 0), rtol=1e-5)
 
 
 def test_bellman_errors_are_of_what_was_met(make):
@@ -99,51 +99,55 @@ def test_bellman_errors_are_of_what_was_met(make):
     measured, untouched = make("a", TWO), make("b", TWO)
     for stop in (24, 30):
         measured.advance(stop)
-        errors = measured.kind.bellman_errors(measured)["error"]
+        errors = measured.bellman_errors()["error"]
         assert errors.shape == (2, NUM_ERRORS)
         for index in range(2):
             own = transitions(measured, index).rewards + (stop - 6)  # updates
             assert set(errors[index]) == set(own)  # over a thousand of 30 at most
     untouched.advance(30)
-    same(measured.states, untouched.states)
+    same(measured.population.states, untouched.population.states)
 
 
 def test_a_member_that_diverges_stays_where_it_was(make, kind):
     members = [Member(0, {"breaks_at": 11.0}), Member(1, {})]
-    population = make("run", members)
-    population.advance(30)
+    trainer = make("run", members)
+    trainer.advance(30)
     # Updates 10 to 12 are those of steps 15 to 17. On the host a round has two updates, here three.
     frozen = {"host": 10.0, "compiled": 9.0}[kind]
-    assert population.diverged == {0: Divergence(18, "loss")}
-    assert population.states["updates"].tolist() == [frozen, 24.0]
-    population.advance(42)
-    assert population.states["updates"].tolist() == [frozen, 36.0]
-    assert buffer_of(population).inserted == 42  # it inserts, and learns no more
+    assert trainer.population.diverged == {
+        0: Divergence(18, "loss", after={"host": 16, "compiled": None}[kind])
+    }
+    assert trainer.population.states["updates"].tolist() == [frozen, 24.0]
+    trainer.advance(42)
+    assert trainer.population.states["updates"].tolist() == [frozen, 36.0]
+    assert buffer_of(trainer).inserted == 42  # it inserts, and learns no more
     again = make("run", members)
-    again.resume(*save(population))
-    assert again.diverged == population.diverged
+    again.resume(*save(trainer))
+    assert again.population.diverged == trainer.population.diverged
 
 
 def test_one_update_that_is_not_finite_is_enough(make, kind):
-    population = make(learner=Flickering(breaks_at=9.0), **({"round_steps": 8} if kind == "host" else {}))
-    population.advance(24)  # on the host updates 3 to 10 are of one program
-    assert population.diverged == {0: Divergence({"host": 16, "compiled": 15}[kind], "loss")}
-    # At the last finite update of the round; in the program, at that of the last time that all acted.
-    assert float(population.states["updates"][0]) == {"host": 8.0, "compiled": 6.0}[kind]
+    trainer = make(learner=Flickering(breaks_at=9.0), **({"round_steps": 8} if kind == "host" else {}))
+    trainer.advance(24)  # on the host updates 3 to 10 are of one program
+    assert trainer.population.diverged == {
+        0: {"host": Divergence(16, "loss", after=8), "compiled": Divergence(15, "loss")}[kind]
+    }
+    # Before the round; in the program, after the last time that all acted.
+    assert float(trainer.population.states["updates"][0]) == {"host": 2.0, "compiled": 6.0}[kind]
 
 
 def test_actions_that_are_not_finite_are_told_and_replaced(make, kind):
     """From 12 updates on the policy gives NaN, though parameters and metrics are finite."""
-    population = make(learner=BadActor())
-    population.advance(30)
-    actions = transitions(population).actions[:, 0]
+    trainer = make(learner=BadActor())
+    trainer.advance(30)
+    actions = transitions(trainer).actions[:, 0]
     assert np.isfinite(actions).all()
     # 6 steps of warm-up and 12 updates end at step 18; on the host the round from 20 on acts by them.
     at = {"host": 20, "compiled": 18}[kind]
     assert (actions[10:at] != 0.0).all()
-    np.testing.assert_array_equal(actions[at : at + population.kind.stride], 0.0)
-    assert population.diverged == {0: Divergence(at, "actions")}
-    assert float(population.states["updates"][0]) == at - 6.0
+    np.testing.assert_array_equal(actions[at : at + trainer.stride], 0.0)
+    assert trainer.population.diverged == {0: Divergence(at, "actions")}
+    assert float(trainer.population.states["updates"][0]) == at - 6.0
 
 
 def test_together_equals_in_turn(make):
@@ -154,6 +158,6 @@ def test_together_equals_in_turn(make):
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     for index in range(2):
         jax.tree.map(close, transitions(first, index), transitions(second, index))
-    jax.tree.map(close, (first.states, metrics), (second.states, others))
-    assert first.diverged == second.diverged
-    assert len(first.diverged) == 1
+    jax.tree.map(close, (first.population.states, metrics), (second.population.states, others))
+    assert first.population.diverged == second.population.diverged
+    assert len(first.population.diverged) == 1

@@ -14,9 +14,9 @@ from xql_jax.suites.tasks import get_task
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import make_members
-from xql_jax.training.population import offline_population
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
+from xql_jax.training.trainer import OfflineTrainer, resident
 from xql_jax.types import Batch
 
 TRACES = []  # one entry whenever Python runs Growth.update
@@ -79,9 +79,13 @@ def widths(*sizes):
     return dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims", "value_hidden_dims"), sizes)
 
 
+def offline_trainer(learner, members, data, batch_size, ramps=(), together=None):
+    return OfflineTrainer(learner, members, resident(data, batch_size, ramps, together), together)
+
+
 def make_growth(seeds=(0, 1), grid=None, **values):
-    """A population of Growth; what neither the grid nor the values set does not grow."""
-    return offline_population(Growth(**values), make_members(list(seeds), grid or {}), make_data(), 4)
+    """The trainer of members of Growth; what neither the grid nor the values set does not grow."""
+    return offline_trainer(Growth(**values), make_members(list(seeds), grid or {}), make_data(), 4)
 
 
 def snapshot(tree):
@@ -96,24 +100,24 @@ def assert_same_bits(tree, other):
 
 
 class Start:
-    """A population's start, so that one compilation serves many runs."""
+    """A trainer's start, so that one compilation serves many runs."""
 
-    def __init__(self, population):
-        self.population = population
-        self._members = [group.members for group in population.groups]
+    def __init__(self, trainer):
+        self.trainer = trainer
+        self._members = [group.members for group in trainer.population.groups]
 
     def again(self):
-        population = self.population
-        for group, members in zip(population.groups, self._members, strict=True):
+        trainer = self.trainer
+        for group, members in zip(trainer.population.groups, self._members, strict=True):
             group.members = members
-        population.diverged, population.step = {}, 0
-        return population
+        trainer.population.diverged, trainer.step = {}, 0
+        return trainer
 
 
-def advance(population, stop, call):
+def advance(trainer, stop, call):
     """Updates 0 to `stop` in calls of `call`; returns the last metrics."""
     for start in range(0, stop, call):
-        metrics = population.advance(min(start + call, stop))
+        metrics = trainer.advance(min(start + call, stop))
     return metrics
 
 
@@ -128,12 +132,12 @@ class OneStep:
         return EpisodeResults(actions.sum(-1), np.ones(actions.shape[:2], np.int64), None)
 
 
-def make_training(path, population, schedule):
+def make_training(path, trainer, schedule):
     """Returns a loop and its files."""
     files = TrainingFiles(path)
     path.mkdir(parents=True, exist_ok=True)
-    evaluator = OneStep(len(population.members))
-    return TrainingLoop(population, evaluator, TASK, Schedule(*schedule), files), files
+    evaluator = OneStep(len(trainer.population.members))
+    return TrainingLoop.resumed(trainer, evaluator, TASK, Schedule(*schedule), files), files
 
 
 def train(training, **options):

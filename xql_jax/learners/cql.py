@@ -101,7 +101,9 @@ class ConservativeCritic(parts.Critic):
             # One pass over a matrix of rows for the data's and the sampled actions: the fastest on a CPU.
             rows = actions.reshape(-1, actions.shape[-1])
             qs = [q.reshape(actions.shape[:2]) for q in critic.each(params, observations, rows)]
-            errors = sum(parts.checked(self.loss_of, q[0], targets).mean() for q in qs)
+            errors = sum(
+                parts.checked(self.loss_of(q[0], targets), self.loss_of, q[0], targets).mean() for q in qs
+            )
             gaps = jnp.stack(
                 [conservative_gap(q[0], jnp.maximum(q[1:], floor), log_densities).mean() for q in qs]
             )

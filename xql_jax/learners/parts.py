@@ -172,6 +172,10 @@ class Trained(Part):
         jnp.inf, POSITIVE_OR_OFF, "Gradients with a larger norm are scaled down to this norm; inf: never."
     )
 
+    def at(self, state: Any) -> Self:
+        """The part with the hyperparameters that it has found beside its network: none, or XQL's beta."""
+        return self
+
     def minimize(self, state: S, objective: Callable, learning_rate: Numeric) -> tuple[S, Metrics]:
         """One Adam step on objective(params) -> (scalar, metrics); the gradient's global norm is clipped."""
         gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
@@ -202,10 +206,11 @@ class ValueFit(Trained):
         self, value: Any, observations: Array, targets: Array, loss: Loss | None = None
     ) -> tuple[Any, Metrics]:
         """Takes `v_updates` steps of V(s) towards f32[B], on the mean of the loss; default: `loss_of`."""
+        loss = loss or self.at(value).loss_of
 
         def mean_loss(params):
             v = value.apply(params, observations)
-            value_loss = checked(loss or self.loss_of, v, targets).mean()
+            value_loss = checked(loss(v, targets), loss, v, targets).mean()
             return value_loss, {"value/loss": value_loss, "value/v": v.mean()}
 
         for _ in range(self.v_updates):
@@ -260,10 +265,11 @@ class Critic(Trained):
         self, critic: CriticState, batch: AnyBatch, targets: Array, loss: Loss | None = None
     ) -> tuple[CriticState, Metrics]:
         """One step of every Q(s, a) towards f32[B], on the sum of their mean losses; default: `loss_of`."""
+        loss = loss or self.at(critic).loss_of
 
         def summed_loss(params):
             qs = critic.each(params, batch.observations, batch.actions)
-            losses = jnp.stack([checked(loss or self.loss_of, q, targets) for q in qs])
+            losses = jnp.stack([checked(loss(q, targets), loss, q, targets) for q in qs])
             critic_loss = losses.mean(axis=1).sum()
             return critic_loss, {"critic/loss": critic_loss, "critic/q": qs[0].mean()}
 
@@ -278,9 +284,8 @@ def less_of_kernel(path: tuple, new: Array, old: Array, share: Numeric) -> Array
     return new - share * old if name in ("kernel", WITH_BIAS) else new
 
 
-def checked(loss: Loss, values: Array, targets: Array) -> Array:
-    """The loss of values f32[B]; a loss of one's own must be one number an example, f32[B], too."""
-    losses = loss(values, targets)
+def checked(losses: Array, loss: Loss, values: Array, targets: Array) -> Array:
+    """The losses of values f32[B]; a loss of one's own must be one number an example, f32[B], too."""
     if not is_ours(loss):
         check_each(
             losses, targets, f"{named(loss)} of values {[*values.shape]} and targets {[*targets.shape]}"

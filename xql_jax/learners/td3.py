@@ -146,8 +146,7 @@ class GumbelCritic(GumbelRegression, parts.Critic):
         self, critic: Any, batch: AnyBatch, targets: Array, loss: parts.Loss | None = None
     ) -> tuple[Any, Metrics]:
         held, metrics = self.followed(critic.held, critic.all_q(batch.observations, batch.actions), targets)
-        found = self.replace(beta=self.beta_of(critic.held))
-        critic, info = super().fit(critic, batch, targets, found.loss_of)
+        critic, info = super().fit(critic, batch, targets)
         return critic.replace(held=held), {**info, **metrics}
 
 

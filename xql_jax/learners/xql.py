@@ -5,7 +5,7 @@ Hyperparameters: the paper's Table 4, in suites/d4rl.py. Where the authors' code
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,9 @@ class GumbelRegression(Part):
         """The beta of the next update: the one found, or `self.beta` itself where `beta_nats` is 0."""
         return held.scale(self.beta_nats, self.beta)
 
+    def at(self, state: Any) -> Self:
+        return self.replace(beta=self.beta_of(state.held))
+
     def followed(self, held: HeldScale, values: Array, targets: Array) -> tuple[HeldScale, Metrics]:
         """The state of beta after a minibatch, and metrics; values f32[..., B], targets f32[B]."""
         beta = self.beta_of(held)
@@ -74,19 +77,13 @@ class GumbelState(parts.NetworkState, kw_only=True):
 class GumbelFit(GumbelRegression, parts.ValueFit):
     """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11).
 
-    `ValueFit.fit` (parts.py) takes gradient steps on `loss_of`, by `Trained.minimize`.
+    `ValueFit.fit` (parts.py) takes gradient steps on `loss_of` with the beta of `at`, by `Trained.minimize`.
     """
 
     def init(self, key: PRNGKey, observations: Array) -> GumbelState:
         value = super().init(key, observations)
         held = HeldScale.create(self.beta, self.beta_nats)
         return GumbelState(value.network, value.params, value.optimizer_state, held=held)
-
-    def fit(
-        self, value: GumbelState, observations: Array, targets: Array, loss: parts.Loss | None = None
-    ) -> tuple[Any, Metrics]:
-        found = self.replace(beta=self.beta_of(value.held))
-        return super().fit(value, observations, targets, found.loss_of)
 
     def follow(self, value: Any, q: Array, v: Array) -> tuple[Any, Metrics]:
         held, metrics = self.followed(value.held, v, q)

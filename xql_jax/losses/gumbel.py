@@ -44,7 +44,7 @@ def gumbel_loss(
 
     Source: Garg et al. 2023, Eq. 7 (Gumbel regression) and Eq. 11 (ExtremeV); clip: Appendix D.3.
     """
-    z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
+    z, beyond = _clipped(difference(values, targets) / beta, beta, clip, clip_rule)
     return _continued(jnp.expm1(z) - z, beyond, jnp.expm1(z))  # expm1 keeps precision near z = 0
 
 
@@ -55,7 +55,7 @@ def gumbel_rescaled_loss(
 
     m couples the examples of the batch. Even without a clip the loss stays finite where exp(z) overflows.
     """
-    z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
+    z, beyond = _clipped(difference(values, targets) / beta, beta, clip, clip_rule)
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), -1.0))
     return _continued(jnp.exp(z - m) - (z + 1.0) * jnp.exp(-m), beyond, jnp.exp(z - m) - jnp.exp(-m))
 
@@ -68,7 +68,7 @@ def gumbel_log_loss(
     Source: the authors' offline code (`log_loss`, which cannot run there: its function rejects an argument).
     Differs: there z is capped at 7, and an entry beyond still pulls V up; here only if `clip_rule` saturates.
     """
-    z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
+    z, beyond = _clipped(difference(values, targets) / beta, beta, clip, clip_rule)
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), 0.0))
     terms = jnp.exp(z - m) - z * jnp.exp(-m)
     return m + jnp.log(jnp.mean(_continued(terms, beyond, jnp.exp(z - m) - jnp.exp(-m))))
@@ -85,20 +85,17 @@ def gumbel_normalized_loss(
     Differs: there z is capped at `clip`, here the rule decides. The tangent of their `..._per` has a slope of
     (exp(clip) - 1) / beta^2, by a factor 1 / beta off; `saturate` continues without a jump.
     """
-    z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
+    z, beyond = _clipped(difference(values, targets) / beta, beta, clip, clip_rule)
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), 0.0))  # divides all by exp(m): nothing overflows
     norm = jax.lax.stop_gradient(jnp.maximum(jnp.exp(-m), jnp.exp(z - m)).mean())
     terms = jnp.exp(z - m) - (z + 1.0) * jnp.exp(-m)
     return _continued(terms, beyond, jnp.exp(z - m) - jnp.exp(-m)) / norm
 
 
-def _clipped_error(
-    values: Vector, targets: Vector, beta: Numeric, clip: Numeric, clip_rule: ClipRule
-) -> tuple[Array, Array | None]:
-    """Applies the rule to z = (targets - values) / beta; a finite clip keeps exp(z) (/ beta) finite."""
+def _clipped(z: Vector, beta: Numeric, clip: Numeric, clip_rule: ClipRule) -> tuple[Array, Array | None]:
+    """Applies the rule to z; a finite clip keeps exp(z) (/ beta) finite."""
     largest = jnp.log(np.finfo(np.float32).max) - 1.0 + jnp.minimum(jnp.log(beta), 0.0)
     finite_clip = jnp.where(jnp.isinf(clip), clip, jnp.minimum(clip, largest))
-    z = difference(values, targets) / beta
     return clip_rule(jnp.maximum(z, LOWEST_Z), finite_clip)
 
 

@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -45,13 +44,19 @@ class RunFolder:
     the run again, and a run with other settings never changes it.
     """
 
-    settings: Any  # a `Training`, resolved
+    settings: Training  # resolved
     data: RunData
 
     @functools.cached_property
     def env_name(self) -> str:
         """TASK in its path: the task's name or, without one, that of the data."""
-        return self.settings.env_name or _name_of([name_of(source) for source in self.settings.dataset])
+        return self.settings.env_name or _name_of(self._sources)
+
+    @property
+    def _sources(self) -> list[str]:
+        """The names of the data that the user gave."""
+        settings = self.settings
+        return [name_of(source) for source in settings.dataset] if isinstance(settings, FromData) else []
 
     @functools.cached_property
     def identity(self) -> Json:
@@ -62,14 +67,14 @@ class RunFolder:
         """
         settings, task, dataset = self.settings, self.data.task, self.data.dataset
         identity = identity_of(settings)
-        if dataset is not None:
+        if isinstance(settings, FromData) and dataset is not None:
             identity[FINGERPRINT] = dataset.fingerprint()
             numbers = self.data.preprocessing.numbers_digest()
             if settings.unit_rewards or numbers != Preprocessing().numbers_digest():
                 identity[PREPROCESSING] = numbers
-        if identity.get("dataset"):  # the user's own data: their digests tell, whatever the files are called
-            del identity["dataset"]
-            identity["dataset_episodes"] = dataset.episodes_digest()
+            if settings.dataset:  # the user's own data: their digests tell, whatever the files are called
+                del identity["dataset"]
+                identity["dataset_episodes"] = dataset.episodes_digest()
         if task and settings.task and task != settings.task:  # the data's references
             identity["references"] = [task.min_return, task.max_return]
         identity = json.loads(as_json(identity))
@@ -171,9 +176,9 @@ class RunFolder:
 
     def _check_unfinished(self) -> None:
         """Raises UserError if fine-tuning was to go on, but the data of that name have other numbers now."""
-        if not isinstance(self.settings, Finetune):
+        if not isinstance(self.settings, Finetune) or self.data.dataset is None:
             return
-        names, any_data = [name_of(source) for source in self.settings.dataset], dict.fromkeys(OF_DATA)
+        names, any_data = self._sources, dict.fromkeys(OF_DATA)
         for folder in self._folders():
             is_this = False
             with contextlib.suppress(UserError):
@@ -230,11 +235,11 @@ class RunFolder:
             "columns": {"times": TIMES, "settings": ["seed", *settings.grid]},
             "resumed": resumed,
         }
-        if data.dataset is not None:
+        if isinstance(settings, FromData) and data.dataset is not None:
             content["data_files"] = stamps(data.task, settings.dataset)
             content["observations"] = data.ranges.as_json() if data.ranges else None
             content["data_source"] = as_written(data.dataset.source)
-            content["dataset"] = [name_of(source) for source in settings.dataset]
+            content["dataset"] = self._sources
         if isinstance(settings, Finetune):
             content["data_seed"] = settings.data_seed
         if settings.source:  # what runs of other seeds have, too
@@ -297,7 +302,7 @@ def _name_of(sources: Sequence[str]) -> str:
     return stem if len(sources) == 1 else f"{stem}-and-{len(sources) - 1}-more"
 
 
-def identity_of(settings: Any) -> Json:
+def identity_of(settings: Training) -> Json:
     """Returns what a run's numbers depend on, of its resolved settings; a `RunFolder` adds what data say."""
     own, values = settings_of(settings), recorded_values(settings)
     identity: Json = {name: value for name, value in values.items() if own[name].recorded}

@@ -47,7 +47,7 @@ from xql_jax.runs.kinds import (
 from xql_jax.settings import neutral_values, settings_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
-from xql_jax.training.members import Member, as_recorded, learners_of, ramped, stacked
+from xql_jax.training.members import Divergence, Member, as_recorded, learners_of, ramped, stacked
 from xql_jax.types import ActionBounds, Horizon, Json, Learner, State
 
 LOG = logging.getLogger(__name__)
@@ -442,11 +442,11 @@ class Run:
         known = [] if members is None else [(str(one), self.progress.members[one.name]) for one in members]
         found = [{"member": name, **one["diverged"]} for name, one in known if one["diverged"]]
         diverged = self.summary.get("diverged", []) if members is None else found
-        said = [f"{one['member']} at {self.unit} {one['step']} ({one['quantity']})" for one in diverged]
-        return [
-            *(f"diverged: {one}; its policy is from before" for one in said),
-            *self.content.get("warnings", ()),
-        ]
+        lines = []
+        for one in diverged:
+            when = Divergence(one["step"], one["quantity"], one.get("after")).when(self.unit)
+            lines.append(f"diverged: {one['member']} {when} ({one['quantity']}); its policy is from before")
+        return [*lines, *self.content.get("warnings", ())]
 
     @property
     def what(self) -> str:

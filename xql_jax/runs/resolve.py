@@ -13,7 +13,7 @@ from xql_jax.runs.kinds import METHOD_SETTINGS, Acting, Finetune, FromData, Offl
 from xql_jax.runs.load import Run, load_run
 from xql_jax.settings import settings_of, values_of, with_values
 from xql_jax.suites.online import DM_CONTROL_NAMES
-from xql_jax.suites.tasks import TASKS
+from xql_jax.suites.tasks import TASKS, Task
 from xql_jax.training.members import as_recorded, fields_given, parse_ramps
 from xql_jax.types import Batch, CalibratedBatch
 
@@ -40,7 +40,7 @@ def resolved(settings: T) -> T:
     if isinstance(made, Finetune):
         _check_finetuning(made)
     if task and task.suite.is_compiled:
-        _check_compiled(made)
+        _check_compiled(made, task)
     if isinstance(made, Acting):
         if "environment_timeout" in made.given and not made.processes:
             raise UserError("--environment_timeout: has no effect without --processes")
@@ -129,9 +129,8 @@ def _check_finetuning(settings: Finetune) -> None:
         )
 
 
-def _check_compiled(settings: Any) -> None:
+def _check_compiled(settings: Training, task: Task) -> None:
     """Raises UserError for what is not possible in an environment that is part of the compiled program."""
-    task: Any = settings.task
     if isinstance(settings, Finetune):
         same = DM_CONTROL_NAMES.get(task.name)
         instead = f"{same}, the same task" if same else "one of Gymnasium's registry"
@@ -141,7 +140,7 @@ def _check_compiled(settings: Any) -> None:
             raise UserError(f"--{name} is not for {task.name}, which is part of the compiled program")
 
 
-def _round_steps(settings: Any) -> int:
+def _round_steps(settings: Acting) -> int:
     """Chooses the steps of a round; UserError if settings contradict, or nothing is learned.
 
     Rounds are as long as --max_policy_lag allows, and every interval of the settings is a multiple of them.
@@ -165,7 +164,8 @@ def _round_steps(settings: Any) -> int:
             continue
         chosen = dataclasses.replace(shortest, round_steps=number * length)
         if chosen.policy_lag <= settings.max_policy_lag:
-            return number if settings.task.suite.is_compiled else chosen.round_steps
+            is_compiled = settings.task is not None and settings.task.suite.is_compiled
+            return number if is_compiled else chosen.round_steps
     raise UserError(
         f"--max_policy_lag={settings.max_policy_lag}: too small for --num_environments={number}, with which "
         f"it is at least {shortest.policy_lag}"

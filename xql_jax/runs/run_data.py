@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
 
 from xql_jax.data.comparison import (
     RESETS,
@@ -23,7 +25,7 @@ from xql_jax.data.views import view_for
 from xql_jax.envs import action_bounds, environment_maker, own_sizes
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
-from xql_jax.runs.kinds import EVALUATION_SEED, Acting, Finetune, Online
+from xql_jax.runs.kinds import EVALUATION_SEED, Acting, Finetune, FromData, Online, Training
 from xql_jax.runs.load import Run
 from xql_jax.suites.tasks import Task, referenced
 from xql_jax.types import UNKNOWN, ActionBounds
@@ -38,25 +40,27 @@ class RunData(NamedTuple):
     task: Task | None  # with the returns of scores 0 and 100 that the data give
     sizes: tuple[int, int]  # the lengths of an observation and of an action
     warnings: Sequence[str]  # what was warned of in the data and the environment
-    dataset: Any = None  # in the learner's form, preprocessed; None if it learns from no data
-    rewards: Any = None  # f32[N], preprocessed, of single steps, whatever the learner's form
+    dataset: Dataset | None = None  # in the learner's form, preprocessed; None if it learns from no data
+    rewards: np.ndarray | None = None  # f32[N], preprocessed, of single steps, whatever the learner's form
     ranges: Ranges | None = None  # of the observations, before any preprocessing
 
 
-def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
+def load_data(settings: Training, evaluator: Evaluator | None) -> RunData:
     """Loads the data in the learner's form, preprocessed; for fine-tuning as in the run of --checkpoint."""
     task, source = settings.task, settings.source
     if isinstance(settings, Online):
+        assert task is not None
         preprocessing = Preprocessing(action_bounds=action_bounds(task), action_chunk=settings.action_chunk)
         own = environment_maker(task).sizes(task)
         return RunData(preprocessing, task, own, evaluator.caveats if evaluator else ())
+    assert isinstance(settings, FromData)
     sizes = evaluator.sizes if evaluator else own_sizes(task)  # before a download
     bounds = action_bounds(task)
     if source:
         bounds = bounds_of_data(source, task, settings.dataset, settings.unused_arrays)
     dataset = load_dataset(task, settings.dataset, bounds, settings.unused_arrays)
     references = dataset.references
-    if source and source.env_name == settings.env_name and not task.is_normalised:
+    if source and task and source.env_name == settings.env_name and not task.is_normalised:
         references = source.references or references
     if task and (scored := referenced(task, references)) is not task:
         LOG.info(f"score 0 is a return of {scored.min_return:g}, 100 of {scored.max_return:g}")
@@ -105,7 +109,7 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
     return RunData(preprocessing, task, own, warnings, view, dataset.batch.rewards, ranges)
 
 
-def _compared(settings: Any, task: Task, evaluator: Evaluator | None, ranges: Ranges) -> list[str]:
+def _compared(settings: Training, task: Task, evaluator: Evaluator | None, ranges: Ranges) -> list[str]:
     """Warns if the data's observations cannot be those of the run's environment; returns the line, if any."""
     with contextlib.ExitStack() as stack:
         if evaluator:

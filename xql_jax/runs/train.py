@@ -6,7 +6,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -30,25 +30,25 @@ from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import RunData, load_data
 from xql_jax.runs.summary import summarize, summarize_finetuning
 from xql_jax.suites.tasks import Task
-from xql_jax.training.acting import HostActing
-from xql_jax.training.compiled_acting import CompiledActing
+from xql_jax.training.acting import HostTrainer
+from xql_jax.training.compiled_acting import CompiledTrainer
 from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.members import fields_given, stacked
-from xql_jax.training.population import Population, offline_population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.row_warnings import watch_divergence, watch_policy, watch_values, watch_weights
 from xql_jax.training.signals import StopSignals
-from xql_jax.types import Json, Learner, State
+from xql_jax.training.trainer import OfflineTrainer, Trainer, resident
+from xql_jax.types import Json, State
 
 LOG = logging.getLogger(__name__)
 
 
-class Populations(NamedTuple):
-    """What a run trains."""
+class Trainers(NamedTuple):
+    """What trains a run."""
 
-    first: Population
+    first: Trainer
     watches: tuple[RowCallback, ...] = ()  # warn of its values
-    make_online: Callable[[Population], Population] | None = None  # in fine-tuning, see `TrainingLoop`
+    make_online: Callable[[Trainer], Trainer] | None = None  # in fine-tuning, see `TrainingLoop`
 
 
 def train_run(
@@ -66,13 +66,10 @@ def train_run(
 
 
 def train_resolved(
-    settings: Any, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()
+    settings: Training, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()
 ) -> Run:
     """See `train_run`; the settings are `resolved`."""
-    populate = populate_online if isinstance(settings, Online) else populate_offline
-    if isinstance(settings, Finetune):
-        populate = populate_both_phases
-    if isinstance(settings, Acting) or settings.background_evaluation:
+    if isinstance(settings, Acting) or (isinstance(settings, Offline) and settings.background_evaluation):
         prepare_acting()
     stop = stop or StopSignals()
     with _lack_of_memory_told(), settings_of_jax(), contextlib.ExitStack() as resources:
@@ -82,18 +79,28 @@ def train_resolved(
         if isinstance(settings, Acting):
             _check_room(settings, data.sizes)
         folder = RunFolder(settings, data)
+        files = folder.files
         if settings.resume and (finished := folder.finished()):
-            if not folder.files.preprocessing.exists():
-                data.preprocessing.save(folder.files.preprocessing, folder.run_id)
+            if not files.preprocessing.exists():
+                data.preprocessing.save(files.preprocessing, folder.run_id)
             return finished
         states = _states_of_source(settings, data.sizes) if settings.source and not folder.steps else None
         resources.enter_context(folder.locked())
-        data.preprocessing.save(folder.files.preprocessing, folder.run_id)
+        data.preprocessing.save(files.preprocessing, folder.run_id)
         _log_beginning(folder, data)
-        populations = populate(folder, data)
+        trainers = _trainers(settings, data, ReplayFiles(files.replay, folder.run_id))
         if states is not None:
-            populations.first.set_in_members(state=states)
-        return train_and_summarize(folder, data, populations, evaluator, stop, callbacks)
+            trainers.first.population.set_in_members(state=states)
+        resources.callback(trainers.first.close)
+        loop = resources.enter_context(_loop(folder, data, trainers, evaluator, callbacks))
+        files.summary.unlink(missing_ok=True)  # only now, so a run that cannot be resumed keeps it
+        with stop:
+            loop.run(stop, show_progress=settings.tqdm)
+        run = load_run(folder.path)
+        summary = _summary(folder, loop, data.task, run.rows(files.evaluations))
+        folder.write_summary(summary, loop.csv_files)  # last: it means that all is there
+        run.stopped_by = None if loop.finished else stop.received
+        return run
 
 
 def prepare_acting() -> None:
@@ -149,7 +156,7 @@ def _check_room(settings: Acting, sizes: tuple[int, int]) -> None:
         )
 
 
-def _states_of_source(settings: Any, sizes: tuple[int, int]) -> State:
+def _states_of_source(settings: Training, sizes: tuple[int, int]) -> State:
     """Returns the states of the members in --checkpoint's run, stacked; UserError if they do not fit."""
     source, members = settings.source, settings.members
     if source.sizes != sizes:
@@ -163,115 +170,115 @@ def _states_of_source(settings: Any, sizes: tuple[int, int]) -> State:
     return stacked([source.states[member.name] for member in members])
 
 
-def populate_offline(folder: RunFolder, data: RunData) -> Populations:
-    """Makes the population that learns from the data."""
-    settings: Any = folder.settings
+def _trainers(settings: Training, data: RunData, files: ReplayFiles) -> Trainers:
+    if isinstance(settings, Offline):
+        return offline_trainers(settings, data)
+    if isinstance(settings, Finetune):
+        return finetuning_trainers(settings, data, files)
+    assert isinstance(settings, Online)
+    return online_trainers(settings, data, files)
+
+
+def offline_trainers(settings: Offline, data: RunData) -> Trainers:
+    """Makes the trainer of members that learn from the data."""
+    assert data.dataset is not None
+    assert data.rewards is not None
     batch, learner, members, ramps = data.dataset.batch, settings.learner, settings.members, settings.ramps
-    population = offline_population(learner, members, batch, settings.batch_size, ramps=ramps)
+    trainer = OfflineTrainer(learner, members, resident(batch, settings.batch_size, ramps))
     if isinstance(batch, Trajectories):  # what learns from these has no V
-        return Populations(population)
-    return Populations(population, (watch_values(learner, members, data.rewards, ramps),))
+        return Trainers(trainer)
+    return Trainers(trainer, (watch_values(learner, members, data.rewards, ramps),))
 
 
-def populate_online(folder: RunFolder, data: RunData) -> Populations:
-    """Makes the population whose members have their own environments and buffers."""
-    settings: Any = folder.settings
-    if not settings.task.suite.is_compiled:
-        return Populations(_host_population(settings.learner, folder, data))
-    files = ReplayFiles(folder.files.replay, folder.run_id)
-    acting = CompiledActing(compiled_environment(settings.task), settings.acting, files)
-    return Populations(Population(settings.learner, settings.members, acting))
+def online_trainers(settings: Online, data: RunData, files: ReplayFiles) -> Trainers:
+    """Makes the trainer of members that have their own environments and buffers."""
+    learner, members, task, schedule = settings.learner, settings.members, settings.task, settings.acting
+    assert task is not None
+    if task.suite.is_compiled:
+        return Trainers(CompiledTrainer(learner, members, compiled_environment(task), schedule, files))
+    make = functools.partial(environment_maker(task).make, task)
+    _log_rounds(settings)
+    return Trainers(HostTrainer(learner, members, make, schedule, files, data.preprocessing))
 
 
-def populate_both_phases(folder: RunFolder, data: RunData) -> Populations:
-    """Makes the population that learns from the data, and then the one that learns online.
+def finetuning_trainers(settings: Finetune, data: RunData, files: ReplayFiles) -> Trainers:
+    """Makes the trainer of members that learn from the data, and then the one of those that learn online.
 
     Observations and rewards of the environments pass through the preprocessing of the data. The optimisers'
     states are kept. Learning rates do not decay in the online phase.
     """
-    settings: Any = folder.settings
     learner, members, handover = settings.learner, settings.members, settings.num_pretraining_steps
-    batch = jax.device_put(data.dataset.batch)
-    population = offline_population(learner, members, batch, settings.batch_size)
+    assert data.dataset is not None
+    batch, rewards, task = jax.device_put(data.dataset.batch), data.rewards, settings.task
+    assert rewards is not None
+    assert task is not None
 
-    def make_online(first: Population) -> Population:
-        """Returns the population of the second phase, with the states of the first phase's members."""
+    def make_online(first: Trainer) -> Trainer:
+        """Returns the trainer of the second phase, with the states of the first phase's members."""
         prior = PriorData(batch, settings.offline_fraction, settings.replay_buffer_size)
-        lasting = learner.scheduled(math.inf)
         steps, given = min(REWARDS, settings.max_steps), data.preprocessing.rewards_given
-        watch = FirstRewards(data.rewards, given, steps)
-        options = {"handover": handover, "prior_data": prior, "on_rewards": watch}
-        online = _host_population(lasting, folder, data, **options)
+        _log_rounds(settings)
+        online = HostTrainer(
+            learner.scheduled(math.inf),
+            members,
+            functools.partial(environment_maker(task).make, task),
+            settings.acting,
+            files,
+            data.preprocessing,
+            on_rewards=FirstRewards(rewards, given, steps),
+            handover=handover,
+            prior_data=prior,
+        )
         online.take_over(first)
         return online
 
     # The ramps of --online begin after the hand-over.
-    watch = watch_values(learner, members, data.rewards, until=handover)
-    return Populations(population, (watch,), make_online)
+    watch = watch_values(learner, members, rewards, until=handover)
+    trainer = OfflineTrainer(learner, members, resident(batch, settings.batch_size))
+    return Trainers(trainer, (watch,), make_online)
 
 
-def _host_population(learner: Learner, folder: RunFolder, data: RunData, **options: Any) -> Population:
-    """Returns the population that steps simulators while it learns; for the options see `HostActing`."""
-    settings: Any = folder.settings
-    schedule = settings.acting
-    rounds, lag = schedule.round_steps, schedule.policy_lag
+def _log_rounds(settings: Acting) -> None:
+    rounds, lag = settings.acting.round_steps, settings.acting.policy_lag
     LOG.info(f"  rounds of {rounds} step(s): the policy that acts is at most {lag} updates behind")
-    acting = HostActing(
-        settings.members,
-        functools.partial(environment_maker(settings.task).make, settings.task),
-        schedule,
-        ReplayFiles(folder.files.replay, folder.run_id),
-        preprocessing=data.preprocessing,
-        **options,
-    )
-    return Population(learner, settings.members, acting)
 
 
-def train_and_summarize(
+def _loop(
     folder: RunFolder,
     data: RunData,
-    populations: Populations,
+    trainers: Trainers,
     evaluator: Evaluator | None,
-    stop: StopSignals,
-    callbacks: Sequence[RowCallback] = (),
-) -> Run:
-    """Trains to the end, or until a signal, then draws the learning curve and writes the summary."""
-    settings, files, task = folder.settings, folder.files, data.task
-    population, watches, make_online = populations
-    population.matmul_precision = settings.matmul_precision
+    callbacks: Sequence[RowCallback],
+) -> TrainingLoop:
+    """Returns the run's loop, as its last good checkpoint left it."""
+    settings, files = folder.settings, folder.files
     members, steps = settings.members, settings.schedule.max_steps
-    callbacks = [*callbacks, *watches, watch_divergence(members, settings.batch_size)]
-    callbacks += [watch_policy(members, steps)]
-    callbacks += [watch_weights(members, steps)] if min(settings.nats) > 0 else []
+    trainers.first.population.matmul_precision = settings.matmul_precision
+    watches = [
+        *trainers.watches,
+        watch_divergence(members, settings.batch_size),
+        watch_policy(members, steps),
+    ]
+    watches += [watch_weights(members, steps)] if min(settings.nats) > 0 else []
     loggers: list[WandbLogger] = []
     if settings.wandb:
-        names, identity = [member.name for member in settings.members], identity_of(settings)
+        names, identity = [member.name for member in members], identity_of(settings)
         of_run = {**identity, **identity["config"]}
         loggers.append(WandbLogger(files.folder, names, settings.wandb_project, of_run))
-    with contextlib.ExitStack() as resources:
-        resources.callback(population.kind.close)
-        loop = TrainingLoop(
-            population, evaluator, task, settings.schedule, files, data.preprocessing, make_online,
-            loggers, callbacks,
-        )  # fmt: skip
-        resources.enter_context(loop)
-        if step := loop.progress.step:
-            done = steps_in_words(step, settings.unit, settings.schedule.handover)
-            LOG.info(f"resuming after {done} of {settings.all_steps}")
-        files.summary.unlink(missing_ok=True)  # only now, so a run that cannot be resumed keeps it
-        with stop:
-            loop.run(stop, show_progress=settings.tqdm)
-        run = load_run(folder.path)
-        summary = _summary(folder, loop, task, run.rows(files.evaluations))
-        folder.write_summary(summary, loop.csv_files)  # last: it means that all is there
-        run.stopped_by = None if loop.finished else stop.received
-        return run
+    loop = TrainingLoop.resumed(
+        trainers.first, evaluator, data.task, settings.schedule, files, data.preprocessing,
+        trainers.make_online, loggers, [*callbacks, *watches],
+    )  # fmt: skip
+    if step := loop.progress.step:
+        done = steps_in_words(step, settings.unit, settings.schedule.handover)
+        LOG.info(f"resuming after {done} of {settings.all_steps}")
+    return loop
 
 
 def _summary(folder: RunFolder, loop: TrainingLoop, task: Task | None, rows: Sequence[Row]) -> Json:
     """Returns the content of summary.json, from the rows of evaluations.csv; draws learning_curve.png."""
     settings = folder.settings
-    progress, population, unit = loop.progress, loop.population, settings.unit
+    progress, population, unit = loop.progress, loop.trainer.population, settings.unit
     handover, is_evaluated = settings.schedule.handover, settings.eval_episodes > 0
     if loop.finished and task and rows:  # an interrupted run skips the picture
         from xql_jax.pictures.run_pictures import plot_learning_curve  # matplotlib takes a second
@@ -302,8 +309,8 @@ def _summary(folder: RunFolder, loop: TrainingLoop, task: Task | None, rows: Seq
     }
     if isinstance(settings, Acting):
         content["policy_lag"] = settings.acting.policy_lag
-        if (failures := getattr(population.kind, "failures", None)) is not None:  # in the compiled program
-            content |= {"policy_lag": 0, "failed_episodes": failures}
+        if isinstance(loop.trainer, CompiledTrainer):
+            content |= {"policy_lag": 0, "failed_episodes": loop.trainer.failures}
     if handover is not None:
         content["finetuning"] = summarize_finetuning(rows, handover, task is not None and task.is_normalised)
     return content

@@ -21,9 +21,9 @@ from jax.sharding import PartitionSpec
 from xql_jax.learners.method import is_ours
 from xql_jax.learners.parts import CriticState, MomentsTogether, NetworkState, SideBySide
 from xql_jax.networks.mlp import WITH_BIAS, GaussianPolicy, Value
-from xql_jax.training.members import AXIS, DEVICES, Ramp, ramped
-from xql_jax.training.program import Carry, Group, Kind, Loop, Prepare, Update, of_lone_member, one_by_one
-from xql_jax.types import Array, Learner
+from xql_jax.training.member_states import Carry, Draw, Group, Loop, MemberState, Update
+from xql_jax.training.members import DEVICES, Ramp, ramped
+from xql_jax.types import Array, Learner, Metrics, Minibatch, State
 
 Tree = TypeVar("Tree")
 AHEAD_BYTES = 32 * 2**20  # most bytes of the minibatches that are drawn at once, on a device
@@ -32,33 +32,39 @@ COMPILER_OPTIONS = {"gpu": {"xla_gpu_dot_merger_threshold_mb": 0}}
 SMALL = 64  # most numbers of an array that is carried in one vector with others
 
 
-def program(kind: Kind, group: Group, constants: Sequence[float | None]) -> Any:
-    """Returns the jitted function that maps `Kind.train_member` over the members of a group.
+def in_its_form(training: Callable, constants: Sequence[float | None], ahead: int) -> Callable:
+    """Returns the `training` of a member in the form of an accelerator.
 
-    `constants` are those of `switched_off`.
+    `constants` are those of `switched_off`; minibatches of `ahead` updates are drawn at once.
     """
-    minibatch_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kind.minibatch))
-    room = AHEAD_BYTES // (group.per_device * minibatch_bytes)
-    ahead = max(1, min(kind.most_ahead, room))
 
-    def one(member, experience, data, start, stop):
+    def one(member: MemberState, data: State, start: Array, stop: Array) -> tuple[MemberState, Metrics]:
         form = in_few_kernels if is_ours(type(member.learner).update) else lambda carry: carry
         learner = with_constants(member.learner, constants)
-        member, loop = member.replace(learner=learner), in_blocks(ahead, form)
-        return kind.train_member(member, experience, data, start, stop, loop)
+        return training(member.replace(learner=learner), data, start, stop, in_blocks(ahead, form))
 
+    return one
+
+
+def sharded(mapped: Callable, group: Group) -> jax.stages.Wrapped:
+    """Returns the jitted function that maps over the members of a group on each of its devices."""
     split, shared = PartitionSpec(DEVICES), PartitionSpec()
-    several = jax.vmap(one, in_axes=(0, 0, None, None, None), axis_name=AXIS)
     mesh: Any = group.split.mesh  # type: ignore[attr-defined]
-    mapped = jax.shard_map(
-        several if group.per_device > 1 else of_lone_member(one),
+    everywhere = jax.shard_map(
+        mapped,
         mesh=mesh,
         in_specs=(split, split, shared, shared, shared),
         out_specs=split,
         check_vma=False,  # members never exchange anything
     )
     options = COMPILER_OPTIONS.get(mesh.devices.flat[0].platform)
-    return jax.jit(mapped, donate_argnums=1, compiler_options=options)
+    return jax.jit(everywhere, donate_argnums=1, compiler_options=options)
+
+
+def most_ahead(minibatch: Minibatch, most: int, per_device: int) -> int:
+    """Returns for how many updates, at most `most`, minibatches of these shapes are drawn at once."""
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(minibatch))
+    return max(1, min(most, AHEAD_BYTES // (per_device * size)))
 
 
 def switched_off(learners: Learner, ramps: Sequence[Ramp]) -> list[float | None]:
@@ -83,24 +89,25 @@ def with_constants(learner: Learner, constants: Sequence[float | None]) -> Learn
 def in_blocks(ahead: int, form: Callable[[Carry], Carry]) -> Loop:
     """Returns a loop that draws `ahead` minibatches at once, and carries what `form` makes of states."""
 
-    def loop(start: Array, stop: Array, prepare: Prepare, update: Update, carry: Carry) -> Carry:
-        def in_form(step: Array, prepared: Any, carry: Any) -> Any:
+    def loop(start: Array, stop: Array, draw: Draw, update: Update, carry: Carry) -> Carry:
+        def in_form(step: Array, drawn: Any, carry: Any) -> Any:
             # A copy that XLA does not see as one. Else the next vector would wait for all who read this one.
             small = jax.lax.optimization_barrier(carry[0] + (step < 0))
-            return packed(form(update(step, prepared, undone((small, carry[1])))))[0]
+            return packed(form(update(step, undone((small, carry[1])), drawn)))[0]
 
         def several(first: Array, number: int | Array, carry: Carry) -> Carry:
             """Runs `number` updates, at most `ahead`; a GPU need not wait for a number that is an int."""
-            prepared = rows_of(jax.vmap(prepare)(first + jnp.arange(ahead)))
+            drawn = rows_of(jax.vmap(draw)(first + jnp.arange(ahead)))
 
             def at(place: Array, carry: Carry) -> Carry:
-                return in_form(first + place, prepared(place), carry)
+                return in_form(first + place, drawn(place), carry)
 
             return jax.lax.fori_loop(0, number, at, carry)
 
         carry, undone = packed(form(carry))
         if ahead == 1:
-            return in_usual_form(undone(one_by_one(start, stop, prepare, in_form, carry)))
+            one = jax.lax.fori_loop(start, stop, lambda step, carry: in_form(step, draw(step), carry), carry)
+            return in_usual_form(undone(one))
         whole = jnp.maximum(stop - start, 0) // ahead
         carry = jax.lax.fori_loop(0, whole, lambda n, carry: several(start + n * ahead, ahead, carry), carry)
         rest = start + whole * ahead

@@ -16,19 +16,20 @@ import numpy as np
 
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.data.replay import ReplayBuffer
+from xql_jax.data.replay import PriorData, ReplayBuffer
 from xql_jax.data.views import discounted_returns
 from xql_jax.envs.vector import EpisodeSeeds, Local, VectorEnv
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import ActionQueue
 from xql_jax.training.checkpoints import Items, Progress, Snapshot
-from xql_jax.training.members import Member, ramped
-from xql_jax.training.population import EPISODE_METRICS, Divergence, Population
-from xql_jax.training.program import copied_to, member_keys
+from xql_jax.training.member_states import copied_to, member_keys
+from xql_jax.training.members import Divergence, Member, ramped
+from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.replaying import ActingKind
+from xql_jax.training.replaying import ActingTrainer
 from xql_jax.training.schedule import ActingSchedule
+from xql_jax.training.trainer import EPISODE_METRICS
 from xql_jax.types import (
     AnyBatch,
     Array,
@@ -140,7 +141,7 @@ class Collector:
         return np.asarray(_sampled_actions(*spread, learner, params, observations, self._key, np.int32(step)))
 
 
-class HostActing(ActingKind):
+class HostTrainer(ActingTrainer):
     """Each member acts in its own environments on the host, and fills its own replay buffer.
 
     The updates of a round run in a thread while the next round acts. Round j acts by the policy after the
@@ -151,18 +152,21 @@ class HostActing(ActingKind):
         make: makes one environment.
         on_rewards: called with the first step of each round, counted from the hand-over, and the members'
             rewards f32[M, round_steps] as learners see them.
-        options: see `ActingKind`.
+        handover, prior_data, together: see `ActingTrainer`.
     """
 
     def __init__(
         self,
+        learner: Learner,
         members: Sequence[Member],
         make: Callable[[], Environment],
         schedule: ActingSchedule,
         files: ReplayFiles,
         preprocessing: Preprocessing = UNCHANGED,
         on_rewards: Callable[[int, np.ndarray], object] = lambda step, rewards: None,
-        **options: Any,
+        handover: int = 0,
+        prior_data: PriorData | None = None,
+        together: bool | None = None,
     ):
         self._on_rewards = on_rewards
         vector_env: Callable[..., VectorEnv] = Local
@@ -176,45 +180,48 @@ class HostActing(ActingKind):
         ]
         environments = self._collectors[0].environments
         sizes = environments.observation_space.shape[0], environments.action_space.shape[0]
-        super().__init__(schedule, files, sizes, **options)
+        super().__init__(learner, members, schedule, files, sizes, handover, prior_data, together)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
         self._learning: concurrent.futures.Future | None = None  # of the round before
         # Each member's, after the last round but one and after the last; none before the first `advance`.
         self._policies: list[list[Params]] = []
         self._record_episodes()
 
-    def act_and_train(self, population: Population, stop: int) -> Metrics | None:
+    def advance(self, stop: int) -> Metrics:
+        population = self.population
+        population.compile()
         if not self._policies:
-            self._ramp(population, population.step)
+            self._ramp(self.step)
             learners = [population.member(index)[0] for index in range(len(self._collectors))]
             self._learners = jax.device_put(learners, jax.devices("cpu")[0])
             self._policies = [_policies(population)] * 2
-        while population.step < stop:
-            acted = self._act_for_a_round(population)
-            rewards = np.stack([batch.rewards for batch, *_ in acted])
-            self._on_rewards(population.step - self.handover, rewards)
-            self._await_learner(population)
+        while self.step < stop:
+            acted = self._act_for_a_round()
+            self._on_rewards(self.step - self.handover, np.stack([batch.rewards for batch, *_ in acted]))
+            self._await_learner()
             for index, (*_, bad_at) in enumerate(acted):  # only now, because the learner is idle
                 if bad_at is not None:
                     found = Divergence(self.handover + bad_at, "actions")
                     population.diverged.setdefault(index, found)
-            self._learning = self._thread.submit(self._learn, population, population.step, acted)
-            population.step += self.stride
+            self._learning = self._thread.submit(self._learn, self.step, acted)
+            self.step += self.stride
             self._record_episodes()
-        self._await_learner(population)
-        if not self.schedule.updates_by(population.step - self.handover):
-            return None
+        self._await_learner()
+        if not self.schedule.updates_by(self.step - self.handover):
+            return {}
         episodes = [collector.episode for collector in self._collectors]
-        return {name: jnp.float32([each[name] for each in episodes]) for name in EPISODE_METRICS}
+        means = {name: jnp.float32([each[name] for each in episodes]) for name in EPISODE_METRICS}
+        return population.gathered(lambda members: members.metrics) | means
 
-    def snapshot(self, population: Population, snapshot: Snapshot) -> Snapshot:
-        for member, episodes in zip(population.members, self._episodes, strict=True):
+    def snapshot(self, progress: Progress) -> Snapshot:
+        snapshot = super().snapshot(progress)
+        for member, episodes in zip(self.population.members, self._episodes, strict=True):
             snapshot.progress.members[member.name].update(episodes)
-        return super().snapshot(population, snapshot)
+        return snapshot
 
-    def resume(self, population: Population, items: Items, progress: Progress) -> None:
-        super().resume(population, items, progress)
-        for member, collector in zip(population.members, self._collectors, strict=True):
+    def resume(self, items: Items, progress: Progress) -> None:
+        super().resume(items, progress)
+        for member, collector in zip(self.population.members, self._collectors, strict=True):
             content = progress.members[member.name]
             collector.reset(content["episodes"])
             means = content.get("last_episodes", collector.episode)  # else of an earlier version
@@ -227,26 +234,26 @@ class HostActing(ActingKind):
         for collector in self._collectors:
             collector.environments.close()
 
-    def _act_for_a_round(self, population: Population) -> list[Acted]:
-        acted, begun = [], population.step - self.handover
+    def _act_for_a_round(self) -> list[Acted]:
+        acted, begun, members = [], self.step - self.handover, self.population.members
         # After the round before the last: the newest while the last one is still learned.
         policies = self._policies[1 if self._learning else 0]
         for member, collector, learner, params in zip(
-            population.members, self._collectors, self._learners, policies, strict=True
+            members, self._collectors, self._learners, policies, strict=True
         ):
             try:
                 acted.append(collector.act(learner, params, begun))
             except EnvironmentFailure as error:
-                self._await_learner(population)
-                whose = f"{member}: " if len(population.members) > 1 else ""
+                self._await_learner()
+                whose = f"{member}: " if len(members) > 1 else ""
                 raise EnvironmentFailure(f"{whose}{error}") from error
         return acted
 
     @settings_of_jax()
-    def _learn(self, population: Population, step: int, acted: Sequence[Acted]) -> None:
+    def _learn(self, step: int, acted: Sequence[Acted]) -> None:
         """Inserts the transitions of the round from `step` on, and does the due updates; in the thread."""
-        self._ramp(population, step)
-        for group in population.groups:
+        self._ramp(step)
+        for group in self.population.groups:
             batches, known, _ = zip(*(acted[index] for index in group.indices), strict=True)
             new = jax.tree.map(lambda *fields: np.stack(fields), *batches)
             members = group.members
@@ -257,22 +264,23 @@ class HostActing(ActingKind):
         begun = step - self.handover
         first, stop = (self.handover + self.schedule.updates_by(at) for at in (begun, begun + self.stride))
         if first < stop:
-            population.train(first, stop, step + self.stride)
-        jax.block_until_ready([group.members for group in population.groups])
+            self.population.train(first, stop, (step, step + self.stride))
+        jax.block_until_ready([group.members for group in self.population.groups])
 
-    def _ramp(self, population: Population, step: int) -> None:
+    def _ramp(self, step: int) -> None:
         """Gives the members' learners the values of their ramps at `step`."""
-        for group in population.groups:
-            learner = ramped(group.members.learner, self.ramps, step - self.handover, len(group.indices))
+        ramps = self.schedule.ramps
+        for group in self.population.groups:
+            learner = ramped(group.members.learner, ramps, step - self.handover, len(group.indices))
             group.members = group.members.replace(learner=jax.device_put(learner, group.split))
 
-    def _await_learner(self, population: Population) -> None:
+    def _await_learner(self) -> None:
         """Waits for the round being learned, if any."""
         if self._learning is None:
             return
         learning, self._learning = self._learning, None
         learning.result()
-        self._policies = [self._policies[1], _policies(population)]
+        self._policies = [self._policies[1], _policies(self.population)]
 
     def _record_episodes(self) -> None:
         """A checkpoint needs those of this step if an environment fails later."""

@@ -17,7 +17,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -28,9 +28,9 @@ from xql_jax.types import Json, State
 
 LOG = logging.getLogger(__name__)
 Items = Mapping[str, State]  # "states" and others: arrays of all members, stacked
+T = TypeVar("T")
 KEPT = 3  # checkpoints; the default of every run
 MANIFEST = "checkpoint.json"
-DUE = "due"  # the item with the states of an earlier step, whose evaluation a stop cut short
 
 
 class TrainingFiles:
@@ -48,7 +48,7 @@ class TrainingFiles:
         self.events = folder / "tb"  # TensorBoard's event files
 
     def of(self, quantity: str) -> Path:
-        """Returns the file of what a `Kind` measures."""
+        """Returns the file of what a trainer measures."""
         return self.folder / f"{quantity}.csv"
 
 
@@ -57,7 +57,8 @@ class Progress:
     """What the loop needs, besides the states, to continue a run."""
 
     step: int = 0
-    evaluation_due: int = 0  # the earlier step of the item `DUE`, if the checkpoint has it
+    # The earlier step whose evaluation in the background a stop cut short: its checkpoint is needed, too.
+    evaluation_due: int = 0
     update_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     # What each member needs besides its state, such as its divergence; by the member's name.
@@ -73,7 +74,7 @@ class Snapshot(NamedTuple):
 
 
 class Checkpoints(contextlib.AbstractContextManager):
-    """The last checkpoints of a run, in one folder: the latest `kept` (0: all), and that of step `spared`.
+    """The last checkpoints of a run, in one folder: the latest `kept` (0: all), what they need, and `spared`.
 
     A background thread writes them, one at a time, while training continues. An error in the thread is raised
     by the next `save` or `wait`, or at the end. Checkpoints of other runs, by the digest `run`, are refused.
@@ -141,13 +142,14 @@ class Checkpoints(contextlib.AbstractContextManager):
         return items, Progress(**{name: progress[name] for name in Progress.__dataclass_fields__})
 
     def resume_last_good(
-        self, like: Items, names: Sequence[str], resume: Callable[[Items, Progress], None]
-    ) -> dict[str, bytes]:
-        """Passes the last undamaged checkpoint to `resume`, deletes later ones, and returns its logs.
+        self, like: Items, names: Sequence[str], resume: Callable[[Items, Progress], T]
+    ) -> tuple[T, dict[str, bytes]] | None:
+        """Passes the last undamaged checkpoint to `resume`, and deletes later ones; None if there is none.
 
-        These are by file name, {} if there is no checkpoint. Raises UserError, without deleting any, if all
-        are damaged, or the last undamaged one cannot be used. `like` and `names` are as for `read`. `resume`
-        raises `Damaged` if files that belong to the checkpoint (the replay buffer's) are damaged.
+        Returns what `resume` does, and the checkpoint's logs by file name. Raises UserError, without deleting
+        any, if all are damaged, or the last undamaged one cannot be used. `like` and `names` are as for
+        `read`. `resume` raises `Damaged` if other files are that the checkpoint needs: the replay buffer's,
+        or those of an earlier checkpoint.
         """
         damaged: dict[int, Damaged] = {}
         for step in reversed(self.steps):
@@ -155,20 +157,20 @@ class Checkpoints(contextlib.AbstractContextManager):
                 manifest = self._manifest(step)
                 of_logs = [name for name in manifest["files"] if name.startswith("logs/")]
                 logs = {Path(name).name: self._read(step, name, manifest) for name in of_logs}
-                resume(*self.read(step, like, names))
+                resumed = resume(*self.read(step, like, names))
             except Damaged as error:
                 damaged[step] = error
                 continue
             for later, reason in damaged.items():
                 self._delete(later)
                 LOG.warning(f"{reason}; it is deleted, and the run goes on from {step:,}")
-            return logs
+            return resumed, logs
         if damaged:
             raise UserError(
                 f"{damaged[max(damaged)]}; no checkpoint is whole, so the run cannot go on: delete "
                 f"{self._folder.parent} or start anew with another --save_dir"
             )
-        return {}
+        return None
 
     def _manifest(self, step: int) -> Json:
         path = self._folder / str(step)
@@ -213,12 +215,21 @@ class Checkpoints(contextlib.AbstractContextManager):
                     sync(part)
                 os.replace(temporary, path)
                 sync(self._folder)
-                others = [step for step in self.steps if step != self._spared]
-                for old in others[: -self._kept] if self._kept else ():
-                    self._delete(old)
+                self._delete_old()
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)  # the disk may be full: free the space
             raise
+
+    def _delete_old(self) -> None:
+        if not self._kept:
+            return
+        others = [step for step in self.steps if step != self._spared]
+        needed = set(others[-self._kept :])
+        for step in others[-self._kept :]:
+            with contextlib.suppress(Damaged):  # then it needs nothing
+                needed.add(self._manifest(step)["progress"].get("evaluation_due"))
+        for old in set(others) - needed:
+            self._delete(old)
 
     def _delete(self, step: int) -> None:
         with writing(self._folder):

@@ -12,13 +12,14 @@ from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.checkpoints import Items, Progress
-from xql_jax.training.members import AXIS, stacked
-from xql_jax.training.population import EPISODE_METRICS, Divergence, Population, not_finite
-from xql_jax.training.program import STATE, Loop, MemberState, member_keys
+from xql_jax.training.member_states import STATE, Loop, MemberState, member_keys
+from xql_jax.training.members import AXIS, Divergence, Member, stacked
+from xql_jax.training.population import Population, not_finite, updates
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.replaying import ActingKind
+from xql_jax.training.replaying import ActingTrainer
 from xql_jax.training.schedule import ActingSchedule
-from xql_jax.types import Array, Metrics, PRNGKey, State
+from xql_jax.training.trainer import EPISODE_METRICS
+from xql_jax.types import Array, Learner, Metrics, PRNGKey, State
 
 LOG = logging.getLogger(__name__)
 TIMES_PER_CALL = 1_024  # most times that all environments act in one call of the program
@@ -37,7 +38,7 @@ class Running(flax.struct.PyTreeNode):
     diverged_at: Array  # i32[], the step at which the member diverged; -1: it has not
 
 
-class CompiledActing(ActingKind):
+class CompiledTrainer(ActingTrainer):
     """Each member acts in its own compiled environments and fills its own buffer.
 
     One program repeats three things: it acts in N environments, inserts N transitions, and does the updates
@@ -51,13 +52,22 @@ class CompiledActing(ActingKind):
 
     failures = 0  # episodes, over all members, that ended because their simulation failed
 
-    def __init__(self, environment: JaxEnvironment, schedule: ActingSchedule, files: ReplayFiles):
-        super().__init__(schedule, files, (environment.observation_size, environment.action_size))
-        self.data = np.zeros(TIMES_PER_CALL + 1, np.int32)
+    def __init__(
+        self,
+        learner: Learner,
+        members: Sequence[Member],
+        environment: JaxEnvironment,
+        schedule: ActingSchedule,
+        files: ReplayFiles,
+        together: bool | None = None,
+    ):
         self._environment = environment
-
-    def begin(self, population: Population) -> None:
-        super().begin(population)
+        sizes = environment.observation_size, environment.action_size
+        training = self.act_and_learn
+        super().__init__(learner, members, schedule, files, sizes, together=together, training=training)
+        population = self.population
+        for group in population.groups:
+            group.data = jax.device_put(np.zeros(TIMES_PER_CALL + 1, np.int32), group.shared)
         self._together = population.together and population.groups[0].per_device > 1
         first, nan = jnp.zeros(self.stride, jnp.int32), jnp.float32(jnp.nan)
         failures, diverged_at = jnp.int32(0), jnp.int32(-1)
@@ -69,17 +79,18 @@ class CompiledActing(ActingKind):
             running.append(Running(episodes, keys.acting, keys.episodes, nan, nan, failures, diverged_at))
         population.set_in_members(running=stacked(running))
 
-    def updates(
-        self, member: MemberState, data: Array, start: Array, stop: Array, loop: Loop
+    def act_and_learn(
+        self, member: MemberState, due: Array, start: Array, stop: Array, loop: Loop | None = None
     ) -> tuple[MemberState, Metrics]:
         """Acts in all N environments, and does the due updates, each time from step `start` to `stop`.
 
-        A member that diverges keeps its last finite state, acts by it, and continues to fill its buffer.
-        `data` are the updates that are due by each time of acting, i32[TIMES_PER_CALL + 1].
+        The program runs it for each member. One that diverges keeps its last finite state, acts by it, and
+        continues to fill its buffer. `due` are the updates that are due by each time of acting,
+        i32[TIMES_PER_CALL + 1].
         """
-        number, due, learn = self.stride, data, super().updates
+        number, source = self.stride, self.population.source
 
-        def act_and_learn(turn: Array, carry: tuple[MemberState, Metrics]) -> tuple[MemberState, Metrics]:
+        def act_once(turn: Array, carry: tuple[MemberState, Metrics]) -> tuple[MemberState, Metrics]:
             member, finite = carry
             running, step = member.running, start + turn * number
             actions = self._act(member, step)
@@ -93,7 +104,7 @@ class CompiledActing(ActingKind):
             )
             member = member.replace(buffer=replay.insert(member.buffer, transitions))
 
-            updated, was_finite = learn(member, None, due[turn], due[turn + 1], loop)
+            updated, was_finite = updates(source, member, None, due[turn], due[turn + 1], loop)
             was_finite = {**was_finite, ACTIONS: jnp.isfinite(actions).all()}
             # Actions diverge at the step that they are for, everything else at the end of that step.
             at = jnp.where(was_finite[ACTIONS], step + number, step)
@@ -101,41 +112,48 @@ class CompiledActing(ActingKind):
             return _frozen_if_diverged(member, updated, was_finite, finite, at)
 
         finite = dict.fromkeys((*member.metrics, STATE, ACTIONS), jnp.bool_(True))
-        return jax.lax.fori_loop(0, (stop - start) // number, act_and_learn, (member, finite))
+        return jax.lax.fori_loop(0, (stop - start) // number, act_once, (member, finite))
 
-    def act_and_train(self, population: Population, stop: int) -> Metrics | None:
-        for first in range(population.step, stop, TIMES_PER_CALL * self.stride):
+    def advance(self, stop: int) -> Metrics:
+        population = self.population
+        population.compile()
+        for first in range(self.step, stop, TIMES_PER_CALL * self.stride):
             after = min(first + TIMES_PER_CALL * self.stride, stop)
             # Counted on the host, in 64 bits; the program, with 32-bit floats, would miscount from 2^24 on.
             times = np.minimum(first + self.stride * np.arange(TIMES_PER_CALL + 1), after)
             due = np.array([self.schedule.updates_by(int(step)) for step in times], np.int32)
             for group in population.groups:
                 group.data = jax.device_put(due, group.shared)
-            self._note_divergences(population, population.run_program(population.groups, first, after))
+            self._note_divergences(population.run(population.groups, first, after))
+        self.step = stop
         before, self.failures = self.failures, _failures(population)
         if self.failures > before:
             words = "ended because their simulation gave numbers that are not finite"
             LOG.warning(f"{self.failures:,} episode(s) so far {words}")
         if not self.schedule.updates_by(stop):
-            return None
-        means = population.gathered(lambda of: (of.running.episode_return, of.running.episode_length))
-        return dict(zip(EPISODE_METRICS, means, strict=True))
+            return {}
+        metrics, *means = population.gathered(
+            lambda of: (of.metrics, of.running.episode_return, of.running.episode_length)
+        )
+        return metrics | dict(zip(EPISODE_METRICS, means, strict=True))
 
-    def _note_divergences(self, population: Population, finite: Sequence[Mapping[str, np.ndarray]]) -> None:
-        for group, was_finite in zip(population.groups, finite, strict=True):
+    def _note_divergences(self, finite: Sequence[Mapping[str, np.ndarray]]) -> None:
+        diverged = self.population.diverged
+        for group, was_finite in zip(self.population.groups, finite, strict=True):
             at = np.asarray(group.members.running.diverged_at)
             for place, index in enumerate(group.indices):
-                if at[place] >= 0 and index not in population.diverged:
+                if at[place] >= 0 and index not in diverged:
                     found = {name: of[place] for name, of in was_finite.items()}
-                    population.diverged[index] = Divergence(int(at[place]), not_finite(found))
+                    diverged[index] = Divergence(int(at[place]), not_finite(found))
 
     def saved(self, members: MemberState) -> dict[str, State]:
         rest = {"episodes": members.running, "metrics": members.metrics}
         rest = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, rest)
         return {**super().saved(members), "episodes": rest}  # with keys' numbers: files hold no keys
 
-    def resume(self, population: Population, items: Items, progress: Progress) -> None:
-        super().resume(population, items, progress)
+    def resume(self, items: Items, progress: Progress) -> None:
+        super().resume(items, progress)
+        population = self.population
 
         def restored(like: Array, numbers: np.ndarray) -> Array:
             return jax.random.wrap_key_data(jnp.array(numbers)) if _is_key(like) else jnp.array(numbers)
@@ -171,8 +189,8 @@ def _frozen_if_diverged(
 ) -> tuple[MemberState, Metrics]:
     """Returns `after`, but with the state, sums and metrics of `before` once the member has diverged.
 
-    That is chosen each time that all environments have acted, because the updates cannot be run again, as in
-    `Population.train`: the experience has changed.
+    That is chosen in the program, each time that all environments have acted. `Population.train` chooses
+    after a call, but a call of this program is many such times.
 
     Args:
         was_finite: by name whether all was finite in the updates between, bool[].

@@ -4,7 +4,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,37 +13,26 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.quantities import EpisodeResults
 from xql_jax.suites.tasks import Task
 from xql_jax.training.signals import StopSignals
-from xql_jax.types import State
 
 
 class EvaluationInterrupted(Exception):
     """By a signal, or because training ends."""
 
 
-class Due(NamedTuple):
-    """Policies whose rows are not written yet."""
-
-    step: int
-    states: State  # of all members, stacked
-
-
 class Evaluations:
-    """Evaluates policies, at once or in a thread while training goes on.
-
-    What a signal or a failure cuts short stays `due`, to be evaluated again.
-    """
+    """Evaluates policies, at once or in a thread while training goes on."""
 
     def __init__(self, evaluator: Evaluator | None, task: Task | None, preprocessing: Preprocessing | None):
-        self.due: Due | None = None
+        self.step: int | None = None  # of the policies that are evaluated, until their rows are written
         self.not_finite: set[int] = set()  # members with actions that were not finite: see `finite_policy`
         self.evaluator, self._task, self._preprocessing = evaluator, task, preprocessing
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="evaluation")
         self._results: Callable[[], EpisodeResults] | None = None  # waits for the thread; else acts now
         self._is_closing = False
 
-    def begin(self, due: Due, policy: Act, stop: StopSignals, in_background: bool) -> None:
-        """Begins with the due policies, which `policy` calls: f32[M, K, O] to f32[M, K, A]."""
-        self.due, self.not_finite = due, set()
+    def begin(self, step: int, policy: Act, stop: StopSignals, in_background: bool) -> None:
+        """Begins to evaluate the policies of a step: f32[M, K, O] to f32[M, K, A]."""
+        self.step, self.not_finite = step, set()
         by_policy = finite_policy(policy, self.not_finite.add)
         if self._preprocessing:
             by_policy = prepared(by_policy, self._preprocessing)
@@ -67,7 +55,7 @@ class Evaluations:
     def finish(self) -> EpisodeResults | None:
         """Returns the results of the evaluation that has begun; None if none has, or a signal ended it.
 
-        Raises EnvironmentFailure. The policies stay due until their rows are written.
+        Raises EnvironmentFailure.
         """
         results, self._results = self._results, None
         with contextlib.suppress(EvaluationInterrupted):

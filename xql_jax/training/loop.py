@@ -1,12 +1,11 @@
-"""The training loop: it advances a population, and logs, evaluates and saves checkpoints in between."""
+"""The training loop: it advances a trainer, and logs, evaluates and saves checkpoints in between."""
 
 import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +18,14 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.quantities import EpisodeResults
 from xql_jax.rollout.scores import evaluation_in_words
 from xql_jax.suites.tasks import Task
-from xql_jax.training.checkpoints import DUE, Checkpoints, Items, Progress, Snapshot, TrainingFiles
-from xql_jax.training.evaluations import Due, Evaluations
-from xql_jax.training.population import EPISODE_METRICS, Population
+from xql_jax.training.checkpoints import Checkpoints, Items, Progress, Snapshot, TrainingFiles
+from xql_jax.training.evaluations import Evaluations
 from xql_jax.training.progress import progress_bar, speed_of
 from xql_jax.training.row_writer import MetricsLogger, RowWriter
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
-from xql_jax.types import Metrics
+from xql_jax.training.trainer import EPISODE_METRICS, Trainer
+from xql_jax.types import Metrics, State
 
 LOG = logging.getLogger(__name__)
 SECONDS_PER_CALL = 1.0  # of one compiled call; the progress bar and signals wait that long at most
@@ -35,72 +34,108 @@ SECONDS_PER_CALL = 1.0  # of one compiled call; the progress bar and signals wai
 RowCallback = Callable[[int, Mapping[str, Sequence[float]]], object]
 
 
+@dataclasses.dataclass
 class TrainingLoop(contextlib.AbstractContextManager):
-    """The training of a population, with its log files, evaluations and checkpoints.
+    """A trainer's work, with its log files, evaluations and checkpoints. `resumed` makes one."""
 
-    Making one continues from the last good checkpoint in `files`, if there is one.
+    trainer: Trainer  # of the phase that goes on
+    progress: Progress
+    # The earlier step whose evaluation a stop cut short, and the states of its checkpoint.
+    overdue: tuple[int, State] | None
+    evaluated: int  # the last step that was evaluated; -1: none
+    evaluations: Evaluations
+    task: Task | None  # None for no evaluation
+    schedule: Schedule
+    files: TrainingFiles
+    checkpoints: Checkpoints
+    rows: RowWriter
+    csv_files: Mapping[Path, int]  # the interval of each file's rows
+    make_online: Callable[[Trainer], Trainer] | None
+    callbacks: Sequence[RowCallback]
 
-    Args:
-        evaluator, task: None for no evaluation.
-        preprocessing: applied to observations and rewards before the policies see them; None: unchanged.
-        make_online: in fine-tuning, makes the population of the second phase, with the states of the first.
-        loggers: get the numbers of the rows as TensorBoard does; closed at the end.
-    """
+    def __post_init__(self) -> None:
+        self._saved = self.progress.step  # of the last checkpoint; 0: none
+        self._reported = set(self.trainer.population.diverged)
+        self._rows_after_it: list[tuple[Path, Progress, dict[str, list[float]], set[int]]] = []
 
-    def __init__(
-        self,
-        population: Population,
+    @classmethod
+    def resumed(
+        cls,
+        trainer: Trainer,
         evaluator: Evaluator | None,
         task: Task | None,
         schedule: Schedule,
         files: TrainingFiles,
         preprocessing: Preprocessing | None = None,
-        make_online: Callable[[Population], Population] | None = None,
+        make_online: Callable[[Trainer], Trainer] | None = None,
         loggers: Sequence[MetricsLogger] = (),
         callbacks: Sequence[RowCallback] = (),
-    ):
-        self.population, self._first_phase, self._make_online = population, population, make_online
-        self.unit = "step" if make_online else population.kind.unit  # the name of one step
-        self._task, self._schedule, self._files, self._callbacks = task, schedule, files, callbacks
-        self._evaluations = Evaluations(evaluator if task else None, task, preprocessing)
-        self._rows_after_it: list[tuple[Path, Progress, dict[str, list[float]], set[int]]] = []
-        self._checkpoints = Checkpoints(
+    ) -> "TrainingLoop":
+        """Returns the loop that goes on from the last good checkpoint in `files`, or begins if there is none.
+
+        Args:
+            evaluator, task: None for no evaluation.
+            preprocessing: applied to observations and rewards before policies see them; None: unchanged.
+            make_online: in fine-tuning, makes the trainer of the second phase, with the states of the first.
+            loggers: get the numbers of the rows as TensorBoard does; closed at the end.
+        """
+        names, like = [member.name for member in trainer.population.members], trainer.saved_shapes()
+        checkpoints = Checkpoints(
             files.checkpoints, files.run_id, schedule.keep_checkpoints, schedule.handover
         )
-        self.progress, shapes = Progress(), population.saved_shapes()
-        names, like = [member.name for member in population.members], {**shapes, DUE: shapes["states"]}
-        try:
-            saved = self._checkpoints.resume_last_good(like, names, self._resume)
-        except BaseException:
-            self.population.kind.close()  # that of the second phase, if it was made
-            raise
-        self._reported = set(self.population.diverged)
-        self.csv_files = {
+
+        def resume(items: Items, progress: Progress) -> tuple[Trainer, Progress, tuple[int, State] | None]:
+            due = progress.evaluation_due if progress.evaluation_due < progress.step else 0
+            overdue = None
+            if due in checkpoints.steps:  # may be damaged: then the run goes on from an earlier one
+                overdue = due, jax.device_put(checkpoints.read(due, like, names)[0]["states"])
+            elif due:  # an earlier version had the states in another place
+                what = f"the evaluation of {trainer.unit} {due:,}"
+                LOG.warning(f"{what} is left out: its checkpoint is not there")
+            is_online = progress.step > (schedule.handover or 0)
+            going_on = make_online(trainer) if make_online and is_online else trainer
+            with _closed_if_it_fails(going_on):
+                going_on.resume(items, progress)
+            return going_on, progress, overdue
+
+        found = checkpoints.resume_last_good(like, names, resume)
+        (going_on, progress, overdue), logs = found or ((trainer, Progress(), None), {})
+        csv_files = {
             files.metrics: schedule.log_interval,
             files.evaluations: schedule.eval_interval,
             files.episodes: schedule.eval_interval,
             **{files.of(name): interval for name, interval in schedule.measured.items()},
         }
-        loggers = [TensorBoardLogger(files.events, names, self.progress.step), *loggers]
-        self._rows = RowWriter(population.members, self.csv_files, schedule, loggers, saved)
-        rows = self._rows.rows_of(files.evaluations)
-        self._evaluated = rows[-1].step if rows else -1  # the last step that was
-        if evaluator:
-            rates = [row.results.get("success_rate", np.nan) for row in rows]
-            evaluator.tells_success = not np.isnan(rates).all()
+        with _closed_if_it_fails(going_on):
+            all_loggers = [TensorBoardLogger(files.events, names, progress.step), *loggers]
+            rows = RowWriter(trainer.population.members, csv_files, schedule, all_loggers, logs)
+            evaluated = rows.rows_of(files.evaluations)
+            if evaluator:
+                rates = [row.results.get("success_rate", np.nan) for row in evaluated]
+                evaluator.tells_success = not np.isnan(rates).all()
+            evaluations = Evaluations(evaluator if task else None, task, preprocessing)
+            return cls(
+                going_on, progress, overdue if evaluator else None, evaluated[-1].step if evaluated else -1,
+                evaluations, task, schedule, files, checkpoints, rows, csv_files, make_online, callbacks,
+            )  # fmt: skip
+
+    @property
+    def unit(self) -> str:
+        """The name of one step."""
+        return "step" if self.make_online else self.trainer.unit
 
     @property
     def finished(self) -> bool:
-        return self.progress.step == self._schedule.max_steps and not self._is_to_be_evaluated
+        return self.progress.step == self.schedule.max_steps and not self._is_to_be_evaluated
 
     @property
     def _is_to_be_evaluated(self) -> bool:
         """Whether the rows of this step's evaluation are missing."""
-        schedule, step = self._schedule, self.progress.step
+        schedule, step = self.schedule, self.progress.step
         is_due = schedule.is_due(step, schedule.eval_interval)
         if step == 0:  # with a hand-over at 0 the policies that are given are evaluated
             is_due = schedule.handover == 0 or schedule.eval_at_start
-        return self._evaluations.evaluator is not None and is_due and self._evaluated < step
+        return self.evaluations.evaluator is not None and is_due and self.evaluated < step
 
     def run(self, stop: StopSignals, *, show_progress: bool) -> None:
         """Trains until max_steps, or until a signal asks it to stop.
@@ -108,20 +143,21 @@ class TrainingLoop(contextlib.AbstractContextManager):
         If an environment fails, what was trained until then is saved before EnvironmentFailure is raised; if
         a stop was requested as well, the failure is only logged.
         """
-        schedule, last, call = self._schedule, self._schedule.max_steps, 1  # steps of a compiled call
+        schedule, last, call = self.schedule, self.schedule.max_steps, 1  # steps of a compiled call
         self._stop, self._saved_at, self._began_at = stop, time.monotonic(), self.progress.step
         with progress_bar(last, self.unit, show_progress, self.progress.step) as self._bar:
             try:
                 self._do_what_is_missing()
                 while self.progress.step < last and not stop.received:
                     stop.hold()
-                    if self._make_online and self.progress.step == schedule.handover:
-                        self.population, call = self._make_online(self._first_phase), 1
-                    self._compile()
+                    if self.make_online and self.progress.step == schedule.handover:
+                        self.trainer, call = self.make_online(self.trainer), 1
+                    if self.trainer.population.compile():
+                        self._bar.unpause()
                     if stop.received:
                         break
-                    start, stride = self.progress.step, self.population.kind.stride
-                    end = min(start + max(1, call // stride) * stride, schedule.next_stop(start))
+                    start = self.progress.step
+                    end = min(self.trainer.end_of_call(start, call), schedule.next_stop(start))
                     metrics, seconds = self._train(end)
                     if metrics:  # short until it learns, which takes longer
                         call = int((end - start) * SECONDS_PER_CALL / seconds)
@@ -137,64 +173,42 @@ class TrainingLoop(contextlib.AbstractContextManager):
                     raise
                 LOG.warning(str(error))
             finally:
-                self._checkpoints.wait()
+                self.checkpoints.wait()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         # Why the training ended matters more than an error while closing files.
         quietly = contextlib.suppress(UserError) if error else contextlib.nullcontext()
         with quietly, contextlib.ExitStack() as stack:  # closes the last first, and the others if one fails
-            stack.callback(self.population.kind.close)
-            stack.callback(self._rows.close)
-            stack.enter_context(self._checkpoints)
-            stack.callback(self._evaluations.close)
-
-    def _resume(self, items: Items, progress: Progress) -> None:
-        if self.population is not self._first_phase:  # made for a later checkpoint, which was damaged
-            self.population.kind.close()
-            self.population = self._first_phase
-        if self._make_online and progress.step > (self._schedule.handover or 0):
-            self.population = self._make_online(self._first_phase)
-        self.progress = progress
-        self.population.resume(items, progress)
-        if DUE in items and self._evaluations.evaluator:
-            self._evaluations.due = Due(progress.evaluation_due, jax.device_put(items[DUE]))
-
-    def _compile(self) -> None:
-        if self.population.is_compiled:
-            return
-        LOG.info("compiling ...")
-        before = self.population.compile_seconds
-        self.population.compile()
-        LOG.info(f"compiled in {self.population.compile_seconds - before:.1f} s")
-        self._bar.unpause()
+            stack.callback(self.trainer.close)
+            stack.callback(self.rows.close)
+            stack.enter_context(self.checkpoints)
+            stack.callback(self.evaluations.close)
 
     def _train(self, end: int) -> tuple[Metrics, float]:
         """Returns the last update's metrics, and the seconds that it took to come to this step."""
         began = time.perf_counter()
         try:
-            metrics = self.population.advance(end)
-        finally:  # if an environment failed, population.step is less than `end`
+            metrics = self.trainer.advance(end)
+        finally:  # if an environment failed, trainer.step is less than `end`
             seconds = time.perf_counter() - began
             seconds_of_all = self.progress.update_seconds + seconds
-            self._change(step=self.population.step, update_seconds=seconds_of_all)
+            step = self.trainer.step
+            self.progress = dataclasses.replace(self.progress, step=step, update_seconds=seconds_of_all)
         return metrics, seconds
-
-    def _change(self, **changes: Any) -> None:
-        self.progress = dataclasses.replace(self.progress, **changes)
 
     def _do_what_is_due(self, step: int, metrics: Metrics) -> None:
         """Tells of divergences; logs, evaluates and saves, whatever is due after a call that ended here."""
-        schedule, diverged = self._schedule, self.population.diverged
+        schedule, diverged = self.schedule, self.trainer.population.diverged
         for index in sorted(diverged.keys() - self._reported):
-            member, found = self.population.members[index], diverged[index]
-            LOG.info(f"{member} diverged at {self.unit} {found.step} ({found.quantity} not finite)")
+            member, found = self.trainer.population.members[index], diverged[index]
+            LOG.info(f"{member} diverged {found.when(self.unit)} ({found.quantity} not finite)")
         self._reported |= diverged.keys()
         if schedule.is_due(step, schedule.log_interval) and metrics:  # there are none before the first update
             self._log(metrics)
         for name, interval in schedule.measured.items():
             if schedule.is_due(step, interval) and metrics:
-                columns = getattr(self.population.kind, name)(self.population)
-                self._rows.write_each(self._files.of(name), self.progress, columns, diverged)
+                columns = getattr(self.trainer, name)()
+                self.rows.write_each(self.files.of(name), self.progress, columns, diverged)
         if self._is_to_be_evaluated:
             self._evaluate()
         minutes = (time.monotonic() - self._saved_at) / 60
@@ -203,120 +217,141 @@ class TrainingLoop(contextlib.AbstractContextManager):
             self._save()
 
     def _log(self, metrics: Metrics) -> None:
-        if self._make_online:  # both phases have the same columns
-            nan = jnp.full(len(self.population.members), jnp.nan)
+        if self.make_online:  # both phases have the same columns
+            nan = jnp.full(len(self.trainer.population.members), jnp.nan)
             metrics = {**metrics, **{name: metrics.get(name, nan) for name in EPISODE_METRICS}}
-        metrics = metrics | self.population.interval_means()
+        metrics = metrics | self.trainer.population.interval_means()
         columns = {name: np.asarray(metric, np.float64).tolist() for name, metric in metrics.items()}
-        row = self._files.metrics, self.progress, columns, set(self.population.diverged)
+        row = self.files.metrics, self.progress, columns, set(self.trainer.population.diverged)
         self._rows_after_it.append(row)
-        if not self._evaluations.due:  # whose rows come first
+        if self.evaluations.step is None:  # else its rows come first
             self._write_rows_after_it()
         self._call_back(self.progress.step, columns)
-        if self._schedule.is_multiple(self.progress.step, self._schedule.log_interval):
-            self.population.begin_interval()
+        if self.schedule.is_multiple(self.progress.step, self.schedule.log_interval):
+            self.trainer.population.begin_interval()
 
     def _call_back(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
-        for callback in self._callbacks:
+        for callback in self.callbacks:
             callback(step, columns)
 
     def _save(self) -> None:
-        self._saved_at = time.monotonic()
-        if not self._stop.received:  # a checkpoint has the rows of all evaluations before it
+        step, self._saved_at = self.progress.step, time.monotonic()
+        if self._saved == step:
+            return
+        if not self._stop.received:  # which waits for nothing: the resumed run evaluates what is missing
             self._finish_evaluation()
-        if not self._evaluations.evaluator and self.progress.step == self._schedule.max_steps:
-            LOG.info(f"{self.unit} {self.progress.step:,}")  # no evaluation logs the last step
-        self._checkpoints.save(self._snapshot())
+        if not self.evaluations.evaluator and step == self.schedule.max_steps:
+            LOG.info(f"{self.unit} {step:,}")  # no evaluation logs the last step
+        self.checkpoints.save(self._snapshot())
+        self._saved = step
 
     def _snapshot(self) -> Snapshot:
-        due = self._evaluations.due
-        late = {DUE: due.states} if due and due.step < self.progress.step else {}
-        self._change(evaluation_due=due.step if due else 0)
-        snapshot = self.population.snapshot(self.progress)
+        due = self.evaluations.step or 0
+        due = due if due < self.progress.step else 0
+        snapshot = self.trainer.snapshot(dataclasses.replace(self.progress, evaluation_due=due))
         self._write_rows_after_it()
-        write_rows = self._rows.saving()
+        write_rows = self.rows.saving()
         self.progress = snapshot.progress
 
         def write_more(folder: Path) -> None:
             snapshot.write_more(folder)
             write_rows(folder)
 
-        return snapshot._replace(items={**snapshot.items, **late}, write_more=write_more)
+        return snapshot._replace(write_more=write_more)
 
-    def _evaluate(self, due: Due | None = None, again: bool = False) -> None:
-        """Evaluates policies, those of this step if none are due, and writes a row per member.
+    def _evaluate(self, again: bool = False) -> None:
+        """Evaluates the policies of this step, and writes a row per member.
 
-        With --background_evaluation training goes on meanwhile. What a signal or a failing environment cuts
-        short, the resumed run does first (`again`). If the environment fails then, too, the evaluation is
-        left out: the same initial states may fail every time.
+        With --background_evaluation training goes on meanwhile, from a checkpoint of this step. What a signal
+        or a failing environment cuts short, the resumed run does first, from that checkpoint (`again`). If
+        the environment fails then, too, the evaluation is left out: the same initial states may fail again.
         """
         self._finish_evaluation()  # that of an earlier step
-        if self._evaluations.due and not due:
+        if self.evaluations.step is not None:
             return  # a signal came
-        is_last = self.progress.step == self._schedule.max_steps
-        in_background = self._schedule.background_evaluation and not again and not is_last
-        due = due or Due(self.progress.step, self.population.states)
-        # Always where the thread acts, or an evaluation that is repeated would round differently.
-        on_host = self._schedule.background_evaluation
-        policy = self.population.policy(due.states, due.step, on_host)
-        self._evaluations.begin(due, policy, self._stop, in_background)
-        if not in_background:
-            self._finish_evaluation(may_fail=again and not is_last)
+        step = self.progress.step
+        is_last = step == self.schedule.max_steps
+        if not self.schedule.background_evaluation or again or is_last or not step:
+            self._evaluate_now(step, self.trainer.population.states, may_fail=again and not is_last)
+            return
+        self._save()
+        self._begin_evaluation(step, self.trainer.population.states, in_background=True)
+
+    def _evaluate_now(self, step: int, states: State, may_fail: bool) -> None:
+        self._begin_evaluation(step, states, in_background=False)
+        self._finish_evaluation(may_fail)
+
+    def _begin_evaluation(self, step: int, states: State, in_background: bool) -> None:
+        # On the host wherever a thread may act, or an evaluation that is repeated would round differently.
+        policy = self.trainer.policy(states, step, on_host=self.schedule.background_evaluation)
+        self.evaluations.begin(step, policy, self._stop, in_background)
 
     def _do_what_is_missing(self) -> None:
         """Evaluates what a resumed run has not, of an earlier step and of this one; and before the first.
 
         If it was to be longer, and ends where it was stopped, it logs the last step.
         """
-        if due := self._evaluations.due:
-            self._evaluate(due, again=True)
-        if self.progress.step == self._schedule.max_steps:
-            rows = self._rows.rows_of(self._files.metrics)
+        if self.overdue:
+            self._evaluate_now(*self.overdue, may_fail=True)
+            self.overdue = None
+        if self.progress.step == self.schedule.max_steps:
+            rows = self.rows.rows_of(self.files.metrics)
             if not rows or rows[-1].step < self.progress.step:
-                self._log(self.population.gathered(lambda members: members.metrics))
+                self._log(self.trainer.population.gathered(lambda members: members.metrics))
         if self._is_to_be_evaluated and not self._stop.received:
             self._evaluate(again=self.progress.step > 0)
 
     def _finish_evaluation(self, may_fail: bool = False) -> None:
         """Waits for the evaluation that has begun, if any, and writes its rows."""
-        began, due = time.perf_counter(), self._evaluations.due
+        began, step = time.perf_counter(), self.evaluations.step
         try:
-            results = self._evaluations.finish()
+            results = self.evaluations.finish()
         except EnvironmentFailure as error:
-            if not may_fail or self._stop.received or not due:
+            if not may_fail or self._stop.received or step is None:
                 raise
-            LOG.warning(f"{error}; the evaluation of step {due.step:,} failed twice, left out")
-            self._evaluations.due, self._evaluated = None, due.step
+            LOG.warning(f"{error}; the evaluation of step {step:,} failed twice, left out")
+            self.evaluations.step, self.evaluated = None, step
             return
-        if results is None or due is None:
+        if results is None or step is None:
             return
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
-        self._change(evaluation_seconds=seconds)
-        means = self._write_evaluation(due.step, results)
+        self.progress = dataclasses.replace(self.progress, evaluation_seconds=seconds)
+        means = self._write_evaluation(step, results)
+        self.evaluations.step, self.evaluated = None, step
         self._write_rows_after_it()
-        self._call_back(due.step, means)
+        self._call_back(step, means)
 
     def _write_rows_after_it(self) -> None:
         rows, self._rows_after_it = self._rows_after_it, []
         for row in rows:
-            self._rows.write(*row)
+            self.rows.write(*row)
 
     def _write_evaluation(self, step: int, results: EpisodeResults) -> Mapping[str, list[float]]:
-        assert self._task is not None
-        not_finite = self._evaluations.not_finite
-        means, progress = results.means(self._task), dataclasses.replace(self.progress, step=step)
-        diverged = {index: found.step for index, found in self.population.diverged.items()}
+        assert self.task is not None
+        not_finite = self.evaluations.not_finite
+        means, progress = results.means(self.task), dataclasses.replace(self.progress, step=step)
+        diverged = {index: found.step for index, found in self.trainer.population.diverged.items()}
         steps = dict.fromkeys(not_finite, step) | {at: of for at, of in diverged.items() if of <= step}
-        diverged_at = [steps.get(index, "") for index in range(len(self.population.members))]
-        self._rows.write_each(self._files.episodes, progress, results.columns(self._task))
+        diverged_at = [steps.get(index, "") for index in range(len(self.trainer.population.members))]
+        self.rows.write_each(self.files.episodes, progress, results.columns(self.task))
         rows: dict[str, Sequence[float | str]] = {**means, "diverged_at": diverged_at}
-        self._rows.write(self._files.evaluations, progress, rows, prefix="evaluation/")
-        self._evaluations.due, self._evaluated = None, step
-        news = evaluation_in_words(means, self._task)
+        self.rows.write(self.files.evaluations, progress, rows, prefix="evaluation/")
+        news = evaluation_in_words(means, self.task)
         self._bar.set_postfix_str(news, refresh=False)
-        is_under_way = self._began_at < self.progress.step < self._schedule.max_steps
+        is_under_way = self._began_at < self.progress.step < self.schedule.max_steps
         speed = f", {speed_of(self._bar)}" if is_under_way else ""
         LOG.info(f"{self.unit} {step:,}: {news}{speed}")
         for index in sorted(not_finite - diverged.keys()):
-            LOG.warning(f"{self.population.members[index]}: actions at {self.unit} {step:,} were not finite")
+            LOG.warning(
+                f"{self.trainer.population.members[index]}: actions at {self.unit} {step:,} were not finite"
+            )
         return means
+
+
+@contextlib.contextmanager
+def _closed_if_it_fails(trainer: Trainer) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        trainer.close()
+        raise

@@ -38,6 +38,21 @@ class Member:
         return "_".join((f"seed{self.seed}", *settings))
 
 
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """When a member's metrics, state or actions were found not to be all finite."""
+
+    # The end of the updates, offline, or of the round; of actions, the step that they were for.
+    step: int
+    quantity: str  # the metrics that were not finite, or "state", or "actions"
+    after: int | None = None  # the step at which the member stays, where all was finite; None: just before
+
+    def when(self, unit: str) -> str:
+        if self.after is None:
+            return f"at {unit} {self.step}"
+        return f"between {unit}s {self.after} and {self.step}"
+
+
 def fields_given(text: str) -> list[tuple[str, str]]:
     """Splits 'beta=0.6,1,2 tau=0.005' into pairs (FIELD, VALUES); semicolons separate as spaces do."""
     parts = (part.partition("=") for part in text.replace(";", " ").split())

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.data import replay
-from xql_jax.data.replay import PriorData, Spans
+from xql_jax.data.replay import PriorData, ReplayBuffer, Spans
 from xql_jax.training.checkpoints import Items, Progress, Snapshot
-from xql_jax.training.population import Population
-from xql_jax.training.program import Experience, Kind, MemberState, copied_to
+from xql_jax.training.member_states import Experience, MemberState, copied_to
+from xql_jax.training.members import Member
+from xql_jax.training.population import Population, Source, Training
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.training.schedule import ActingSchedule
+from xql_jax.training.trainer import Trainer
 from xql_jax.types import (
     AnyBatch,
     Array,
@@ -30,54 +33,55 @@ from xql_jax.types import (
 NUM_ERRORS = 1_024  # Bellman errors per member and measurement
 
 
-class ActingKind(Kind):
+class ActingTrainer(Trainer):
     """Members that act. Their buffers are kept with their states, and have files of their own.
 
     Args:
         sizes: the lengths of an observation and of an action.
         handover: the step before the first that acts: the number of updates of the offline phase.
         prior_data: learned from besides the buffer.
+        together, training: see `Population`.
     """
 
     unit = "step"
 
     def __init__(
         self,
+        learner: Learner,
+        members: Sequence[Member],
         schedule: ActingSchedule,
         files: ReplayFiles,
         sizes: tuple[int, int],
         handover: int = 0,
         prior_data: PriorData | None = None,
+        together: bool | None = None,
+        training: Training | None = None,
     ):
-        self.schedule, self.handover, self.data = schedule, handover, prior_data
-        self.stride, self.ramps = schedule.round_steps, schedule.ramps
-        self.most_ahead = max(1, min(self.most_ahead, math.ceil(self.stride * schedule.updates_per_step)))
+        kind: type[AnyBatch] = type(prior_data.batch) if prior_data else Batch
+        kind = EpisodeBatch if schedule.horizon.steps > 1 else kind
+        empty = functools.partial(replay.empty, schedule.buffer_size, *sizes, kind)
+        self._shapes = jax.eval_shape(empty)
+        super().__init__(
+            Population(
+                learner, members, drawn_from_buffers(schedule, self._shapes, prior_data), together, training
+            ),
+            handover,
+        )
+        self.schedule, self.stride = schedule, schedule.round_steps
         self._files = files
         self._saved = 0  # the acting steps of the last checkpoint
         self._changing: dict[str, int] = {}  # by member: the first transition that had no return-to-go there
-        kind: type[AnyBatch] = type(prior_data.batch) if prior_data else Batch
-        kind = EpisodeBatch if schedule.horizon.steps > 1 else kind
-        self._empty = functools.partial(replay.empty, schedule.buffer_size, *sizes, kind)
-        self._shapes = jax.eval_shape(self._empty)
-        take = functools.partial(replay.take, spans=_spans(schedule, None))
-        self.minibatch = jax.eval_shape(take, self._shapes, jnp.zeros(schedule.batch_size, int))
-
-    def begin(self, population: Population) -> None:
-        for group in population.groups:
-            make = jax.jit(jax.vmap(lambda _: self._empty()), out_shardings=group.split)
+        for group in self.population.groups:
+            make = jax.jit(jax.vmap(lambda _: empty()), out_shardings=group.split)
             group.members = group.members.replace(buffer=make(jnp.arange(len(group.indices))))
 
-    def draw(self, member: MemberState, data: PriorData | None, key: PRNGKey, step: Array) -> Minibatch:
-        spans = _spans(self.schedule, member.learner)
-        return replay.sample_buffer(member.buffer, key, self.schedule.batch_size, data, spans)
-
-    def snapshot(self, population: Population, snapshot: Snapshot) -> Snapshot:
-        """Returns the snapshot, which also writes the transitions since the last one.
+    def snapshot(self, progress: Progress) -> Snapshot:
+        """Returns a snapshot that also writes the transitions since the last one.
 
         It writes those again of the episodes that were running then, because their returns-to-go may have
         become known. It also removes the files that no checkpoint needs any more.
         """
-        rows, saved, acted = {}, self._saved, population.step - self.handover
+        population, rows, saved, acted = self.population, {}, self._saved, self.step - self.handover
         for index, member in enumerate(population.members):
             group, place = population.place_of(index)
             first = self._changing.get(member.name, saved)
@@ -93,11 +97,13 @@ class ActingKind(Kind):
                 files.append(acted, new, saved)
                 files.prune(oldest - self.schedule.buffer_size)
 
-        return snapshot._replace(write_more=write)
+        return super().snapshot(progress)._replace(write_more=write)
 
-    def resume(self, population: Population, items: Items, progress: Progress) -> None:
-        """Reads the buffers as they were at the checkpoint; Damaged if their files are."""
-        names, acted = [member.name for member in population.members], population.step - self.handover
+    def resume(self, items: Items, progress: Progress) -> None:
+        """Also reads the buffers as they were at the checkpoint; Damaged if their files are."""
+        super().resume(items, progress)
+        population = self.population
+        names, acted = [member.name for member in population.members], self.step - self.handover
         num_environments = self.schedule.num_environments
         for group in population.groups:
             group.members = group.members.replace(buffer=())  # frees the old ones before reading
@@ -109,11 +115,27 @@ class ActingKind(Kind):
         first, marked = max(0, acted - num_environments), self.schedule.horizon.steps > 1
         self._saved, self._changing = acted, dict.fromkeys(names, first) if marked else {}
 
-    def bellman_errors(self, population: Population) -> dict[str, np.ndarray]:
+    def bellman_errors(self) -> dict[str, np.ndarray]:
         """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`]."""
-        places, step = map(population.place_of, range(len(population.members))), np.int32(population.step)
+        places, step = map(self.population.place_of, range(len(self.population.members))), np.int32(self.step)
         errors = [_errors(self.schedule, *of.members.apart, place, step) for of, place in places]
         return {"error": np.stack(errors)}
+
+
+def drawn_from_buffers(
+    schedule: ActingSchedule, buffer: ReplayBuffer, prior_data: PriorData | None = None
+) -> Source:
+    """Returns the source of minibatches of each member's buffer, of these shapes, and of the data."""
+
+    def draw(member: MemberState, data: PriorData | None, key: PRNGKey, step: Array) -> Minibatch:
+        spans = _spans(schedule, member.learner)
+        return replay.sample_buffer(member.buffer, key, schedule.batch_size, data, spans)
+
+    take = functools.partial(replay.take, spans=_spans(schedule, None))
+    minibatch = jax.eval_shape(take, buffer, jnp.zeros(schedule.batch_size, int))
+    of_round = math.ceil(schedule.round_steps * schedule.updates_per_step)
+    most_ahead = max(1, min(Source.most_ahead, of_round))
+    return Source(draw, minibatch, prior_data, schedule.ramps, by_update=False, most_ahead=most_ahead)
 
 
 def _spans(schedule: ActingSchedule, learner: Learner | None) -> Spans | None:

@@ -57,7 +57,7 @@ class Schedule(Intervals):
     """
 
     handover: int | None = None  # the step from which intervals are counted; None: there is no hand-over
-    # What the members' `Kind` measures besides, by the name of its method: --NAME_interval is of `NAMEs`.
+    # What the trainer measures besides, by the name of its method: --NAME_interval is of `NAMEs`.
     measured: Mapping[str, int] = dataclasses.field(default_factory=dict)
     background_evaluation: bool = False  # while training goes on
 

@@ -4,14 +4,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from absl import flags
-
 from xql_jax.learners.registry import method_named, method_of
 from xql_jax.rollout.quantities import QUANTITIES, shown
 from xql_jax.runs.config_files import config_by
-from xql_jax.runs.kinds import Kept, Training
+from xql_jax.runs.kinds import Finetune, Kept, Training
 from xql_jax.runs.load import Run
-from xql_jax.runs.resolve import resolved
 from xql_jax.runs.summary import ranked
 from xql_jax.settings import as_typed, settings_of, values_of
 from xql_jax.suites import METHODS_OWN
@@ -20,19 +17,12 @@ LOG = logging.getLogger(__name__)
 NOT_PRINTED = ("resume", "tqdm")  # they say what the program does, or what it shows
 
 
-def train_and_print(settings: Training) -> int:
-    """Prints the settings for --print_config, else trains and prints how it went; returns the exit code."""
-    made: Any = resolved(settings)  # all that the user leaves open is decided; the method stays
-    if flags.FLAGS.print_config:
-        return print_settings(made)
-    # Before training, so that a full disk is not found out after hours.
-    line = f"{made}; values of {made.origin}"
-    if made.source:
-        line = f"fine-tuning of {made.checkpoint}: {made.max_steps:,} steps"
+def print_beginning(settings: Training) -> None:
+    """Prints what is trained: before training, so that a full disk is not found out after hours."""
+    line = f"{settings}; values of {settings.origin}"
+    if isinstance(settings, Finetune) and settings.source:
+        line = f"fine-tuning of {settings.checkpoint}: {settings.max_steps:,} steps"
     print(line, flush=True)
-    from xql_jax.runs.train import train_resolved  # --help and --print_config need not wait for it
-
-    return print_end(train_resolved(made))
 
 
 def print_settings(settings: Training) -> int:

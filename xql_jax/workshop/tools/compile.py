@@ -27,9 +27,10 @@ from xql_jax.runs.kinds import Offline
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data
 from xql_jax.settings import ANY, EITHER, MOST, setting, within
+from xql_jax.training.member_states import at_place, make_groups, population_mesh
 from xql_jax.training.members import learners_of, stacked
-from xql_jax.training.population import Population, offline_population
-from xql_jax.training.program import at_place, make_groups, population_mesh
+from xql_jax.training.population import Population
+from xql_jax.training.trainer import resident
 from xql_jax.types import Array, Json, Learner
 
 SAMPLE_ROWS = 1_024  # rows of data in the programs whose operations and bytes are counted
@@ -107,12 +108,13 @@ def compile_run(settings: CompileSettings) -> Json:
     used = population_mesh(members, devices).devices.tolist()
     per_device = -(-members // len(used))
     batch, size = view.batch, settings.batch_size
-    population = offline_population(learner, every[:1], batch, size, together=True, ramps=ramps)
+    source = resident(batch, size, ramps, together=True)
+    population = Population(learner, every[:1], source, together=True)
     population.matmul_precision = settings.matmul_precision
     learners = stacked(learners_of(learner, every))
     singly = copy.copy(population)
-    singly.kind = copy.copy(population.kind)
-    singly.kind.most_ahead = 1  # what is drawn for many updates would count as one update's
+    # What is drawn for many updates would count as one update's.
+    singly.source = dataclasses.replace(source, most_ahead=1)
     kind = devices[0].device_kind
     room = MEMORY_BY_KIND.get(kind)
     what = f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}"
@@ -190,12 +192,14 @@ def devices_of(topology: str) -> Sequence[jax.Device]:
         raise UserError(f"--topology={topology}: want one such as {wanted}: {reason}") from None
 
 
-def data_shapes(settings: Any) -> tuple[Dataset, int]:
+def data_shapes(settings: CompileSettings) -> tuple[Dataset, int]:
     """Returns data in the learner's form, and how many rows the program is to be compiled for."""
     if settings.dataset:
         view = load_data(settings, None).dataset
+        assert view is not None
         return view, view.size
     task = settings.task
+    assert task is not None
     observation_dim, action_dim = environment_maker(task).sizes(task)
     observations = np.zeros((SAMPLE_ROWS, observation_dim), np.float32)
     rows = {
@@ -231,7 +235,7 @@ def compile_population(
         return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=group.shared)
 
     states = jax.tree.map(of_members, jax.eval_shape(at_place, population.groups[0].members.apart, 0))
-    data = jax.tree.map(of_data, population.kind.data)
+    data = jax.tree.map(of_data, population.source.data)
     number = jax.ShapeDtypeStruct((), np.int32)
     platform = devices[0].platform
     check_matmul_precision(population.matmul_precision, platform)

@@ -10,6 +10,7 @@ Resampling Plans"). That they are chosen by the distance is this project's own.
 """
 
 import dataclasses
+import functools
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -23,10 +24,11 @@ from xql_jax.data.dataset import ROWS_OF_SAMPLE, Dataset, spread_rows
 from xql_jax.data.sampling import Packed, gather, sample_indices
 from xql_jax.data.views import discounted_returns
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation
+from xql_jax.training.member_states import MemberState
 from xql_jax.training.members import Member, Ramp, stacked
 from xql_jax.training.population import Population
-from xql_jax.training.program import MemberState, Resident
 from xql_jax.training.progress import progress_bar
+from xql_jax.training.trainer import OfflineTrainer, resident
 from xql_jax.types import Array, Batch, Json, PRNGKey
 
 LOG = logging.getLogger(__name__)
@@ -56,16 +58,14 @@ def unit_of_values(dataset: Dataset, discount: float) -> float:
     return float(np.sqrt(np.mean(np.square(returns, dtype=np.float64)))) or 1.0
 
 
-class Halves(Resident):
-    """Data of which each critic learns from its own `FittedQEvaluation.rows`."""
-
-    def draw(self, member: MemberState, data: Any, key: PRNGKey, step: Array) -> Batch:
-        is_own = member.learner.rows  # type: ignore[attr-defined]
-        drawn = sample_indices(key, len(is_own), CANDIDATES * self._batch_size)
-        drawn = drawn.reshape(CANDIDATES, self._batch_size)
-        rows = chosen(drawn, is_own[drawn].argmax(0))
-        batch: Any = data.take(rows) if isinstance(data, Packed) else gather(data, rows)
-        return batch
+def drawn_of_own_rows(batch_size: int, member: MemberState, data: Any, key: PRNGKey, step: Array) -> Batch:
+    """Draws for a critic from its own `FittedQEvaluation.rows`."""
+    is_own = member.learner.rows  # type: ignore[attr-defined]
+    drawn = sample_indices(key, len(is_own), CANDIDATES * batch_size)
+    drawn = drawn.reshape(CANDIDATES, batch_size)
+    rows = chosen(drawn, is_own[drawn].argmax(0))
+    batch: Any = data.take(rows) if isinstance(data, Packed) else gather(data, rows)
+    return batch
 
 
 def chosen(drawn: Array, place: Array) -> Array:
@@ -111,12 +111,13 @@ def evaluated(
     """
     scale = unit_of_values(dataset, float(evaluation.discount))
     batch = dataset.batch._replace(rewards=dataset.batch.rewards / np.float32(scale))
-    packed = jax.default_backend() != "cpu"
-    kind = Halves(Packed.of(batch) if packed else batch, batch_size)
     rate = float(evaluation.critic.critic_lr)
-    kind.ramps = (Ramp("critic_lr", (rate, rate, 0.1 * rate), (0.0, steps / 2, float(steps))),)
+    ramp = Ramp("critic_lr", (rate, rate, 0.1 * rate), (0.0, steps / 2, float(steps)))
+    draw = functools.partial(drawn_of_own_rows, batch_size)
+    source = dataclasses.replace(resident(batch, batch_size, (ramp,)), draw=draw)
     members = [Member(seed + critic, {}) for _ in policies for critic in range(CRITICS)]
-    population = Population(evaluation, members, kind)
+    trainer = OfflineTrainer(evaluation, members, source)
+    population = trainer.population
     judges: list[Any] = []
     states: list[Any] = []
     for learner, actor in policies:
@@ -132,7 +133,7 @@ def evaluated(
     late = next(stop for stop in stops if stop >= 0.8 * steps)
     with progress_bar(steps, "update", tqdm, name="evaluating") as bar:
         for before, stop in zip([0, *stops], stops, strict=False):
-            population.advance(stop)
+            trainer.advance(stop)
             bar.update(stop - before)
             if stop == late:
                 earlier = _values(population, initial)
