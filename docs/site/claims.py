@@ -43,6 +43,7 @@ class Task(NamedTuple):
 
 
 ONLINE = ("cheetah-run", "walker-run")
+ALONE = ("maze", "relocate", "hammer", "pen", "halfcheetah", "walker2d", "kitchen")  # files without a task
 TASKS = {
     "maze": Task("point maze", 30_000, ("pointmaze-umaze-v0/{}", "eight-seeds/pointmaze-umaze-v0_{}")),
     "kitchen": Task("kitchen", 30_000, ("kitchen-complete-v0/{}", "eight-seeds/kitchen-complete-v0_{}")),
@@ -67,6 +68,7 @@ TASKS = {
     "antmaze-medium": Task("antmaze-medium", 200_000, ("antmaze-medium-diverse/{}",), "xql_above_huber"),
     "antmaze-large": Task("antmaze-large", 200_000, ("antmaze-large-diverse/{}",)),
     **{task: Task(task, 100_000, (f"{task}/{{}}",)) for task in ONLINE},
+    **{f"alone-{file}": Task(file, 20_000, (f"files-alone/{file}_{{}}",)) for file in ALONE},
     "betas": Task("point maze", 10_000, ("stability/pointmaze-umaze-v0/{}",)),
 }
 # What is aggregated, offline each with XQL, IQL and cloning.
@@ -77,6 +79,7 @@ BESIDES = (("xql_above_huber_beta_2", "antmaze-medium", "antmaze-medium, β = 2"
 GROUPS = {
     "default": (DEFAULT, ("default", "iql", "bc")),
     "printed": (PRINTED, ("printed", "iql", "bc")),
+    "alone": (tuple(f"alone-{file}" for file in ALONE), ("xql", "iql", "bc")),
     "online": (ONLINE, ("xsac", "sac", "xtd3", "td3", "xtd3_dq", "td3_dq")),
 }
 
