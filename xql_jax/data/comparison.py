@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from xql_jax.data.conventions import all_far
 from xql_jax.data.dataset import Dataset, listed, spread_rows
-from xql_jax.data.starts import Starts, what_was_done
+from xql_jax.data.starts import FEWEST, Starts, what_was_done
 from xql_jax.errors import UserError
 from xql_jax.types import ActionBounds, Json
 
@@ -96,29 +97,60 @@ class Met(NamedTuple):
     @classmethod
     def of(cls, env: "VectorEnv", seeds: Sequence[int]) -> "Met":
         """Resets an environment with each of the seeds."""
-        space, places = env.observation_space, env.num_envs
-        padded: list[int | None] = [*seeds, *[None] * (-len(seeds) % places)]
-        random = np.random.default_rng(seeds[0])
-        first, second = [], []
-        for i in range(0, len(padded), places):
-            first.append(env.reset(padded[i : i + places]))
-            second.append(env.step(_random_actions(env, random)).final_observations)
+        space, random = env.observation_space, np.random.default_rng(seeds[0])
+        first, second, _ = _begun(env, seeds, random)
 
         def explored() -> np.ndarray:
             found: list[np.ndarray] = []
-            env.reset([seeds[0], *[None] * (places - 1)])
+            env.reset([seeds[0], *[None] * (env.num_envs - 1)])
             while env.running.any() and len(found) < STEPS:
                 found.append(env.step(_random_actions(env, random)).final_observations[0])
             return np.stack(found)
 
-        begun, after = (np.concatenate(each)[: len(seeds)] for each in (first, second))
-        return cls(space.low, space.high, begun, explored, after)
+        return cls(space.low, space.high, first, explored, second)
 
 
-def _random_actions(env: "VectorEnv", random: np.random.Generator) -> np.ndarray:
-    """Returns f32[N, A], drawn uniformly within the bounds."""
-    space = env.action_space
-    return random.uniform(space.low, space.high, (env.num_envs, *space.shape)).astype(np.float32)
+def _begun(
+    env: "VectorEnv", seeds: Sequence[int], random: np.random.Generator, share: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns f32[K, O], f32[K, O] and f64[K]: at resets by the seeds, and what a step gives."""
+    places = env.num_envs
+    padded: list[int | None] = [*seeds, *[None] * (-len(seeds) % places)]
+    found = []
+    for i in range(0, len(padded), places):
+        first = env.reset(padded[i : i + places])
+        step = env.step(_random_actions(env, random, share))
+        found.append((first, step.final_observations, step.rewards))
+    first, second, rewards = (np.concatenate(each)[: len(seeds)] for each in zip(*found, strict=True))
+    return first, second, rewards
+
+
+def _random_actions(env: "VectorEnv", random: np.random.Generator, share: float = 1.0) -> np.ndarray:
+    """Returns f32[N, A], drawn uniformly within this share of the bounds, about their middle."""
+    low, high = env.action_space.low, env.action_space.high
+    drawn = share * random.uniform(-1, 1, (env.num_envs, *low.shape))
+    return ((low + high) / 2 + drawn * (high - low) / 2).astype(np.float32)
+
+
+def first_rewards_told(dataset: Dataset, env: "VectorEnv", seeds: Sequence[int], name: str) -> list[str]:
+    """Returns a line if the first rewards of episodes are in another unit than the environment's, else none.
+
+    The first rewards depend little on the policy: they are compared with rewards of random actions, and of
+    actions in the middle of the bounds. Others depend on it, so a better policy's are no other unit.
+    """
+    own = np.asarray(dataset.batch.rewards[dataset.begins], np.float64)
+    if len(own) < FEWEST:
+        return []
+    random = np.random.default_rng(seeds[0])
+    seen = [_begun(env, seeds, random, share)[2] for share in (1.0, 0.0)]
+    if {all_far(np.abs(own), np.abs(each)) for each in seen} not in ({1}, {-1}):
+        return []
+    ranges = [f"{each.min():.3g} to {each.max():.3g}" for each in (own, seen[0])]
+    return [
+        f"{name}: the first rewards of the data's episodes are {ranges[0]}, the environment's are "
+        f"{ranges[1]}: are they in another unit, or is an offset added? One Q learns from both: give the "
+        "data the environment's rewards"
+    ]
 
 
 def warned(lines: list[str]) -> list[str]:

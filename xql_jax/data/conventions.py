@@ -69,9 +69,14 @@ def _is_scaled(ours: Dataset, theirs: Dataset, sizes: np.ndarray, their_sizes: n
         return apart and _far(values[0][-1], values[1][-1]) != 0
     first = (np.median(np.abs(each.batch.rewards[each.begins])) for each in (ours, theirs))
     starts = _far(*first)
-    of_all = {_far(*(np.quantile(each, q) for each in (sizes, their_sizes))) for q in (0.1, 0.5, 0.9)}
     of_middle = _far(float(np.median(sizes)), float(np.median(their_sizes)))
-    return (starts != 0 and of_middle == starts) or of_all in ({1}, {-1})
+    return (starts != 0 and of_middle == starts) or all_far(sizes, their_sizes) != 0
+
+
+def all_far(sizes: np.ndarray, others: np.ndarray) -> int:
+    """Returns 1 or -1 if the sizes f64[N] are far above or below the others: the small and the large ones."""
+    found = {_far(*(float(np.quantile(each, q)) for each in (sizes, others))) for q in (0.1, 0.5, 0.9)}
+    return found.pop() if len(found) == 1 else 0
 
 
 def _far(size: float, other: float) -> int:
