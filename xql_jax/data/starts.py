@@ -64,7 +64,7 @@ def what_was_done(own: Starts, seen: Starts) -> tuple[np.ndarray, str] | None:
     if pairs := _order(own, seen, entries):
         return (
             entries,
-            f"are they in another order? The environment's entries begin as others of the data: {pairs}",
+            f"are they in another order? Entries begin as others of the data: {pairs}",
         )
     return _rescaled(own, seen)
 
@@ -188,6 +188,6 @@ def _rescaled(own: Starts, seen: Starts) -> tuple[np.ndarray, str] | None:
     entries = np.flatnonzero(found)
     at = entries[np.abs(spreads[entries]).argmax()]
     return entries[np.argsort(-np.abs(spreads[entries]))], (
-        f"spread and first step of entry {at} are {np.exp(spreads[at]):.3g} times the environment's: is it "
+        f"spread and first step of entry {at} are {np.exp(spreads[at]):.3g} times as large: is it "
         "in another unit (degrees and radians, divided by a range or by a standard deviation)?"
     )

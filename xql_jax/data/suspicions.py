@@ -225,9 +225,11 @@ def _seams(dataset: Dataset, task: Task | None) -> Iterator[str]:
                 "add timeouts; else store that observation as the next one"
             )
     going_on = ~dataset.terminals
-    unmarked = np.flatnonzero((dataset.batch.rewards == 0) & going_on & ~dataset.stated)
+    rewards, is_marked = dataset.batch.rewards, dataset.stated.any()
+    unmarked = np.flatnonzero((rewards == 0) & ~is_marked)
     others = np.setdiff1d(spread_rows(dataset.size), unmarked)
-    if 2 <= len(unmarked) < dataset.size / 4:  # else rewards are sparse
+    is_dense = len(np.unique(rewards[others])) > FEW_VALUES and 4 * len(unmarked) < dataset.size
+    if len(unmarked) > 1 and is_dense:
         steps, moved = step_sizes(observations, following, others, unmarked)
         if are_larger(moved, steps):
             yield (
