@@ -4,6 +4,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,17 @@ def test_a_misspelt_name_of_the_package():
     assert {"train", "load_policy"} <= set(dir(xql_jax))
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = xql_jax.trian
+
+
+def test_each_file_of_tests_finds_its_helpers_if_it_runs_alone():
+    """pytest adds a file's own folder, that of tests/conftest.py and `pythonpath`, and no other."""
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    tests = Path(__file__).parent
+    known = {tests, *(PACKAGE.parent / each for each in settings["pythonpath"])}
+    helpers = {path.stem: path.parent for path in tests.rglob("*.py")}
+    for path in tests.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            missing = {helpers.get(name, tests) for name in names} - {path.parent, *known}
+            assert not missing, f"{path}: {names}"

@@ -293,6 +293,15 @@ def test_tags_of_a_files_own_method_hold(tmp_path):
     assert settings_from(value_in(tmp_path, "config.beta = 9.0"), {}).values["beta"] == 9.0
 
 
+def test_a_file_from_before_a_hyperparameter_has_its_neutral_value(tmp_path):
+    """Weight decay and nats came later: with neither, a file trains as it did then."""
+    edit = "del config['critic_weight_decay'], config['policy_nats']"
+    learner = settings_from(value_in(tmp_path, edit), {}).learner
+    plain = settings_from(value_in(tmp_path, "config.critic_weight_decay = config.policy_nats = 0.0"), {})
+    assert values_of(learner) == values_of(plain.learner)
+    assert (values_of(learner)["critic_weight_decay"], values_of(learner)["policy_nats"]) == (0.0, 0.0)
+
+
 @pytest.mark.parametrize(
     ("edit", "words"),
     {

@@ -126,10 +126,11 @@ SOUND_LIKE_ENDS = """
     timestep frame_index new_observations final_obs s_next next-observations next.obs t alive reset is_end
     continue end_of_episode episode_over episode_step step_index rollout_id seq_lens segment_ids timestamp
     successor_observations x_next last_observation dw eos lens is_padded n_env action_is_pad isDone nextState
+    stop crashed cutoff future_obs obs_after order shuffle steps_left eplen remaining
     obs2 s_prime obs_tp1 next/observations time_out infos/t next_actions num_steps succ_obs pad_mask ids"""
 HARMLESS = """
     infos/qpos infos/goal infos/obs_mean infos/step_reward infos/end_effector environment_seed is_continuous
-    episode_return success version first_joint metadata/episodes"""
+    goal_reached episode_return success left_hand version first_joint metadata/episodes"""
 
 
 @pytest.mark.parametrize("container", ["rows.hdf5", "rows.npz", "episodes"])

@@ -102,6 +102,56 @@ def test_rows_without_next_observations_have_the_episodes_last_ones(sparse, kind
     np.testing.assert_array_equal(batch.next_observations[known], rows["next_observations"][kept][known])
 
 
+def told_of(rows, *left_out):
+    kept = {name: each for name, each in rows.items() if name not in left_out}
+    return [line for line in suspicions(from_arrays(kept, "arrays")) if "autoreset" in line]
+
+
+@pytest.mark.parametrize("kind", ["terminal", "timeout", "either"])
+def test_environments_in_turn_are_told_where_rows_have_no_next_observations(kind):
+    """The next row is another environment's: no number learned from such transitions means anything."""
+    arrays = recorded(False, kind)
+    [line] = told_of(in_turn(arrays), "next_observations")
+    assert f"those {COUNT} rows later" in line
+    assert not told_of(in_turn(arrays))  # each row has its next observation
+    assert not told_of(one_after_another(arrays), "next_observations")
+
+
+@pytest.mark.parametrize("period", [5, 7, 40])
+def test_a_motion_that_repeats_itself_is_no_turn(period):
+    phase = 2 * np.pi * np.arange(2_000) / period
+    generator = np.random.default_rng(0)
+    walk = (
+        np.stack([np.sin(phase), np.cos(phase), np.sin(phase) ** 2], 1)
+        + generator.normal(size=(2_000, 3)) / 50
+    )
+    walk[:, 2] = generator.normal(size=2_000).cumsum() / 5  # such as a place
+    rows = {
+        "observations": walk,
+        "actions": walk.clip(-1, 1),
+        "rewards": walk[:, 0],
+        "terminals": np.zeros(2_000),
+    }
+    assert not told_of(rows | {"timeouts": np.arange(2_000) % 100 == 99})
+
+
+def test_resets_are_told_where_no_end_is_marked():
+    arrays = recorded(False, "timeout")
+    rows = one_after_another(arrays)
+    rows |= {"timeouts": np.zeros(COUNT * STEPS), "terminals": np.zeros(COUNT * STEPS)}
+    [line] = told_of(rows)
+    assert f"{only_resets(arrays).sum()} rows have the reward 0" in line
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_no_end_is_lost_where_an_environment_s_last_row_has_no_next_observation(sparse):
+    rows = one_after_another(recorded(sparse, "timeout"))
+    del rows["next_observations"]
+    dataset = from_arrays(rows, "arrays")
+    assert not [line for line in suspicions(dataset) if "split" in line]
+    assert dataset.stated[dataset.ends][:-1].all()
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("order", [in_turn, one_after_another])
 def test_rows_of_other_modes_are_all_kept(sparse, order):

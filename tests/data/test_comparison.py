@@ -1,5 +1,9 @@
 """Data and an environment are compared: whatever cannot be meant is named, whatever may be right is not."""
 
+import contextlib
+import dataclasses
+
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -10,11 +14,15 @@ from xql_jax.data.comparison import (
     check_bounds,
     check_units,
     difference_of_rewards,
+    first_rewards_told,
     observations_told,
     small_entries,
     small_units_told,
 )
+from xql_jax.envs.registered import Registered
+from xql_jax.envs.vector import Local
 from xql_jax.errors import UserError
+from xql_jax.suites.tasks import OWN, RETURN_ITSELF, Task
 from xql_jax.types import ActionBounds
 
 EPISODES, LENGTH = 40, 50
@@ -193,3 +201,60 @@ def test_bounds_of_actions_are_compared():
     check_units(ActionBounds((-0.9,), (1.0,)), two, "run", "env")  # ±1 is a share of the bounds
     with pytest.raises(UserError, match=r"-0.05 to 0.05 .* -2 to 2"):
         check_units(ActionBounds((-0.05,), (0.05,)), two, "run", "env")
+
+
+class Walker(gym.Env):
+    """The reward is 1 for standing, a speed that actions give, and their cost."""
+
+    observation_space, action_space = (
+        gym.spaces.Box(-np.inf, np.inf, (1,), np.float32),
+        gym.spaces.Box(-1, 1, (1,), np.float32),
+    )
+    standing = 1.0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.speed = 0.1 * self.np_random.normal()
+        return np.float32([self.speed]), {}
+
+    def step(self, action):
+        self.speed += 0.5 * float(action[0])
+        reward = self.standing + self.speed - 0.1 * float(action[0]) ** 2
+        return np.float32([self.speed]), reward, False, False, {}
+
+
+class Cheetah(Walker):
+    standing = 0.0
+
+
+def first_rewards(kind, policy):
+    """Of 50 episodes of three steps, whose later rewards are larger; by actions within ±policy."""
+    env, random, rewards = kind(), np.random.default_rng(0), []
+    for seed in range(50):
+        env.reset(seed=seed)
+        rewards += [env.step(random.uniform(-policy, policy, 1))[1], 5.0, 9.0]
+    ends = np.arange(150) % 3 == 2
+    walk = random.normal(size=(151, 1))
+    rest = {"observations": walk[:-1], "actions": walk[1:].clip(-1, 1), "next_observations": walk[1:]}
+    return from_arrays(rest | {"rewards": rewards, "terminals": ends}, "arrays")
+
+
+@pytest.mark.parametrize(
+    ("kind", "policy", "factor", "shift", "is_told"),
+    [
+        (Walker, 1.0, 1.0, 0.0, False),
+        (Walker, 0.1, 1.0, 0.0, False),  # careful people
+        (Walker, 1.0, 10.0, 0.0, True),
+        (Walker, 1.0, 0.1, 0.0, True),
+        (Walker, 1.0, 1.0, 20.0, True),
+        (Cheetah, 1.0, 1.0, 0.0, False),
+        (Cheetah, 0.05, 1.0, 0.0, False),
+        (Cheetah, 1.0, 20.0, 0.0, True),
+    ],
+)
+def test_first_rewards_tell_a_unit_whoever_acts(kind, policy, factor, shift, is_told):
+    data = first_rewards(kind, policy)
+    data = dataclasses.replace(data, batch=data.batch._replace(rewards=factor * data.batch.rewards + shift))
+    task = Task("walker", OWN, None, *RETURN_ITSELF, episode_limit=None)
+    with contextlib.closing(Local(lambda: Registered(task, kind(), longest=10), 3)) as env:
+        assert bool(first_rewards_told(data, env, range(32), "env")) == is_told

@@ -49,6 +49,8 @@ OTHERS = {
     "degrees": (SEEN, lambda x: x * np.array([1, 57.3, 1]), "observation entries 1 "),
     "order": (SEEN, lambda x: x[:, [0, 2, 1]], "observation entries 1-2"),
     "moved": (SEEN, lambda x: x + np.array([0, 0, 500.0]), "observation entries 2 "),
+    "shifted": (SEEN, lambda x: x + 60.0, "observation entries 0-"),
+    "one action x 0.02": (["actions"], lambda x: x * np.array([1, 0.02, 1]), "in entry 1"),
     "actions x 0.1": (["actions"], lambda x: 0.1 * x, "actions reach 0.1"),
 }
 
@@ -93,6 +95,21 @@ PAIRS = {
 @pytest.mark.parametrize("name", PAIRS)
 def test_of_one_convention_nothing_is_told(name, order):
     assert told_of(*PAIRS[name][::order]) == []
+
+
+def test_half_precision_is_no_other_source():
+    """Rounded to ten bits, whatever their size, and with a sign of 0."""
+    rows = robot(0)
+    half = {name: np.float32(np.float16(each)) for name, each in rows.items()}
+    [line] = [line for line in told_of(rows, half) if "100% of the transitions" in line]
+    assert line.startswith("1.npz")
+    assert not [line for line in told_of(rows, changed(robot(1), SEEN, lambda x: 1e-7 * x)) if "%" in line]
+
+
+def test_starts_tell_a_shift_that_ranges_do_not():
+    """Of speeds about 0: other starts would move some entries, a shift moves all."""
+    first, other = robot(0, starts=0.3), changed(robot(1, starts=0.3), SEEN, lambda x: x + 0.7 * UNITS.max())
+    assert told_of(first, other)
 
 
 def test_a_source_that_is_given_twice_is_told_of():

@@ -139,6 +139,15 @@ def test_hdf5_gives_back_rows_metadata_and_transitions(tmp_path, rows):
         load_dataset(None, [str(path)])
 
 
+def test_npz_brings_the_returns_of_scores_by_the_same_names(tmp_path, rows):
+    path = tmp_path / "set.npz"
+    np.savez(path, **rows, **{"metadata/random_return": -20.5, "metadata/expert_return": np.float64(3234.25)})
+    assert load_dataset(None, [str(path)]).references == REFERENCES
+    np.savez(path, **rows, **{"metadata/random_return": 1.0})
+    with pytest.raises(UserError, match="two finite numbers"):
+        load_dataset(None, [str(path)])
+
+
 def test_of_several_sources_those_count_that_agree(tmp_path, rows, caplog):
     ours = write(tmp_path / "a.hdf5", rows)
     none = write(tmp_path / "b.hdf5", rows, random_return=None, expert_return=None)

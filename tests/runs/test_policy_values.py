@@ -52,7 +52,8 @@ def values_of(dataset, tables, discount, **changes):
         "critic_layer_norm": DEFAULTS.critic_layer_norm, "critic_lr": DEFAULTS.critic_lr,
     }  # fmt: skip
     table = jax.tree.map(jnp.asarray, Table())
-    evaluation = with_values(FittedQEvaluation(table), settings)
+    within = changes.get("within")
+    evaluation = with_values(FittedQEvaluation(table, within=within), settings)
     steps = changes.get("steps") or steps_needed(DEFAULTS.tau, discount)
     policies = [(table, jnp.asarray(one, jnp.float32)) for one in tables]
     return evaluated(evaluation, policies, dataset, steps, DEFAULTS.batch_size, 0, False)
@@ -148,6 +149,18 @@ def test_a_better_policy_is_told_and_noise_is_not():
     equal = ranked(values_of(bandit(3.0, 0.0), tables, 0.9, steps=1_500))
     assert not equal[1]["told_apart"]
     assert verdict(equal, "member").startswith("fitted-Q evaluation cannot tell which is best")
+
+
+def test_a_policy_is_judged_as_it_acts_within_the_data_s_range():
+    """Of one that would act by 3, but carries out 0.2, the values are those of 0.2, bit for bit."""
+    data = bandit(0.1, 1.0, spread=0.2)
+    within = np.float32([[-0.2], [0.2]])
+    clipped, plain = (
+        values_of(data, [[[action]]], 0.9, steps=200, within=bounds)
+        for action, bounds in ((3.0, within), (0.2, None))
+    )
+    np.testing.assert_array_equal(clipped.values, plain.values)
+    assert values_of(data, [[[3.0]]], 0.9, steps=200).values[1, 0, ALL] != plain.values[1, 0, ALL]
 
 
 def of_critics(near, far, now, earlier=None):

@@ -252,6 +252,8 @@ def _without_resets(rows: dict[str, np.ndarray], notes: list[Note]) -> dict[str,
         rows = rows | {"next_observations": _next_rows(rows["observations"])}
         kept &= rows["terminals"] | ~_marks(rows) | np.append(resets[1:], False)
         kept[-1] &= rows["terminals"][-1]
+        cut = np.append((~kept & ~resets)[1:], False)  # the next row has no transition
+        rows |= {"timeouts": np.maximum(rows.get("timeouts", 0), cut & ~rows["terminals"])}
     return {key: array[kept] for key, array in rows.items()}
 
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from xql_jax.data.conventions import all_far
 from xql_jax.data.dataset import Dataset, listed, spread_rows
+from xql_jax.data.starts import FEWEST, Starts, what_was_done
 from xql_jax.errors import UserError
 from xql_jax.types import ActionBounds, Json
 
@@ -26,6 +28,8 @@ STEPS = 200  # of random actions, to see whether an environment keeps to its own
 FEW = 5  # starts whose spread says nothing
 FACTOR = 3.0  # between spreads of first observations
 MOST = 0.75  # of the entries of an observation
+EXACT = 1e-3
+ALL = 0.9  # share of the entries; a few may be constant but for roundings
 SMALL, TINY = 0.5, 0.1  # half the range of an action's entry: that of most, that of any
 REWARDS = 1_000  # online, that are compared with those of the data
 SHARE = 0.2  # of these rewards
@@ -46,15 +50,22 @@ class Ranges(NamedTuple):
     std: np.ndarray  # f64[O]
     start_std: np.ndarray  # f64[O], over the first rows of episodes
     episodes: int
+    start_mean: np.ndarray | None = None  # f64[O], as the next one None in runs of earlier versions
+    first_step: np.ndarray | None = None  # f64[O], the mean |change| in the first steps of episodes
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Ranges":
-        """Returns the ranges of data before any preprocessing, by 16,384 rows and starts at most."""
+        """Returns the ranges of data before any preprocessing; spreads are those of 16,384 rows or starts."""
         observations, starts = dataset.batch.observations, np.flatnonzero(dataset.begins)
         rows = np.asarray(observations[spread_rows(dataset.size)], np.float64)
-        first = np.asarray(observations[starts[spread_rows(len(starts))]], np.float64)
-        spreads = rows.std(0), first.std(0)
-        return cls(_quantiles(rows), _quantiles(first), rows.mean(0), *spreads, len(starts))
+        some = starts[spread_rows(len(starts))]
+        first = np.asarray(observations[some], np.float64)
+        begun = Starts.of(first, dataset.batch.next_observations[some])
+        quantiles = _quantiles(rows)
+        quantiles[[0, -1]] = observations.min(axis=0), observations.max(axis=0)
+        mean, spreads = observations.mean(axis=0, dtype=np.float64), (rows.std(axis=0), begun.std)
+        own = begun.mean, begun.step
+        return cls(quantiles, _quantiles(first), mean, *spreads, len(starts), *own)
 
     @classmethod
     def of_json(cls, content: Json) -> "Ranges":
@@ -67,7 +78,9 @@ class Ranges(NamedTuple):
         if len(self.mean) > MOST_ENTRIES:
             return None
         return {
-            name: value.tolist() if name != "episodes" else value for name, value in self._asdict().items()
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in self._asdict().items()
+            if value is not None
         }
 
 
@@ -77,28 +90,67 @@ class Met(NamedTuple):
     low: np.ndarray  # f32[O], of its Box
     high: np.ndarray  # f32[O]
     first: np.ndarray  # f32[K, O], at resets
-    explored: Callable[
-        [], np.ndarray
-    ]  # returns f32[N, O] of random actions, called if data are beyond its Box
+    # Returns f32[N, O] of random actions; called if data are beyond its Box.
+    explored: Callable[[], np.ndarray]
+    second: np.ndarray | None = None  # f32[K, O], after a step by random actions, if it was taken
 
     @classmethod
     def of(cls, env: "VectorEnv", seeds: Sequence[int]) -> "Met":
         """Resets an environment with each of the seeds."""
-        space, places = env.observation_space, env.num_envs
-        padded: list[int | None] = [*seeds, *[None] * (-len(seeds) % places)]
-        first = [env.reset(padded[i : i + places]) for i in range(0, len(padded), places)]
+        space, random = env.observation_space, np.random.default_rng(seeds[0])
+        first, second, _ = _begun(env, seeds, random)
 
         def explored() -> np.ndarray:
-            random = np.random.default_rng(seeds[0])
             found: list[np.ndarray] = []
-            env.reset([seeds[0], *[None] * (places - 1)])
-            shape = places, *env.action_space.shape
+            env.reset([seeds[0], *[None] * (env.num_envs - 1)])
             while env.running.any() and len(found) < STEPS:
-                actions = random.uniform(env.action_space.low, env.action_space.high, shape)
-                found.append(env.step(actions.astype(np.float32)).final_observations[0])
+                found.append(env.step(_random_actions(env, random)).final_observations[0])
             return np.stack(found)
 
-        return cls(space.low, space.high, np.concatenate(first)[: len(seeds)], explored)
+        return cls(space.low, space.high, first, explored, second)
+
+
+def _begun(
+    env: "VectorEnv", seeds: Sequence[int], random: np.random.Generator, share: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns f32[K, O], f32[K, O] and f64[K]: at resets by the seeds, and what a step gives."""
+    places = env.num_envs
+    padded: list[int | None] = [*seeds, *[None] * (-len(seeds) % places)]
+    found = []
+    for i in range(0, len(padded), places):
+        first = env.reset(padded[i : i + places])
+        step = env.step(_random_actions(env, random, share))
+        found.append((first, step.final_observations, step.rewards))
+    first, second, rewards = (np.concatenate(each)[: len(seeds)] for each in zip(*found, strict=True))
+    return first, second, rewards
+
+
+def _random_actions(env: "VectorEnv", random: np.random.Generator, share: float = 1.0) -> np.ndarray:
+    """Returns f32[N, A], drawn uniformly within this share of the bounds, about their middle."""
+    low, high = env.action_space.low, env.action_space.high
+    drawn = share * random.uniform(-1, 1, (env.num_envs, *low.shape))
+    return ((low + high) / 2 + drawn * (high - low) / 2).astype(np.float32)
+
+
+def first_rewards_told(dataset: Dataset, env: "VectorEnv", seeds: Sequence[int], name: str) -> list[str]:
+    """Returns a line if the first rewards of episodes are in another unit than the environment's, else none.
+
+    The first rewards depend little on the policy: they are compared with rewards of random actions, and of
+    actions in the middle of the bounds. Others depend on it, so a better policy's are no other unit.
+    """
+    own = np.asarray(dataset.batch.rewards[dataset.begins], np.float64)
+    if len(own) < FEWEST:
+        return []
+    random = np.random.default_rng(seeds[0])
+    seen = [_begun(env, seeds, random, share)[2] for share in (1.0, 0.0)]
+    if {all_far(np.abs(own), np.abs(each)) for each in seen} not in ({1}, {-1}):
+        return []
+    ranges = [f"{each.min():.3g} to {each.max():.3g}" for each in (own, seen[0])]
+    return [
+        f"{name}: the first rewards of the data's episodes are {ranges[0]}, the environment's are "
+        f"{ranges[1]}: are they in another unit, or is an offset added? One Q learns from both: give the "
+        "data the environment's rewards"
+    ]
 
 
 def warned(lines: list[str]) -> list[str]:
@@ -135,6 +187,8 @@ def _difference(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
 
     What begins elsewhere is no fault yet: starts of data may be others, wider, or a single one.
     """
+    if told := _of_starts(data, met):
+        return told
     seen = np.asarray(met.first, np.float64)
     first, own, varies = _quantiles(seen), data.starts, data.std > 0
     gaps = _gap(own, first) / _width(own, first, data.std)
@@ -153,6 +207,8 @@ def _difference(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
     is_unit = (np.abs(data.mean) < 0.2) & (data.std > 0.7) & (data.std < 1.4)
     if varies.sum() > 1 and is_unit[varies].mean() >= MOST and is_off.any():
         return clearest(is_off), NORMALISED
+    if varies.sum() > 2 and is_off.sum() > 1 and (fitted := _fitted(data, varies)):
+        return clearest(is_off), fitted
     if order := _other_order(own, first, data.std, moved):
         return clearest(moved), f"are they in another order? {order}"
     whole, scaled = (
@@ -179,6 +235,25 @@ def _difference(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
         return clearest(moved), "are they normalised, scaled or shifted?"
     beyond = _beyond_box(data, met)
     return (clearest(beyond), "are they normalised, scaled, or in another order?") if beyond.any() else None
+
+
+def _fitted(data: Ranges, varies: np.ndarray) -> str:
+    """Returns what the entries of data have exactly, if only numbers fitted to them can give it; else ""."""
+    if (np.abs(data.mean) < EXACT * data.std)[varies].mean() > ALL:
+        return "the entries of the data have the mean 0: were their means subtracted?"
+    for low in (0.0, -1.0):
+        ends = np.abs(data.rows[[0, -1]] - [[low], [1.0]]).max(axis=0)
+        if (ends < EXACT)[varies].mean() > ALL:
+            return f"the entries of the data reach from {low:g} to 1: were they scaled to that?"
+    return ""
+
+
+def _of_starts(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
+    """Returns the entries in which episodes begin otherwise than resets do, if it is known what was done."""
+    if data.start_mean is None or data.first_step is None:
+        return None
+    own = Starts(data.start_mean, data.start_std, data.first_step, data.episodes)
+    return what_was_done(own, Starts.of(met.first, met.second))
 
 
 def _factors(own: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

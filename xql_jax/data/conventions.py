@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xql_jax.data.dataset import Dataset, listed, spread_rows
+from xql_jax.data.starts import Starts, what_was_done
 
 FEW_VALUES = 10  # distinct rewards
 FACTOR = 5.0  # ratio of the sizes of numbers that are in different units
@@ -31,14 +32,21 @@ def differences(sources: Sequence[Dataset]) -> list[str]:
 
 
 def shared_rows(one: Dataset, other: Dataset) -> float:
-    """Returns the share of the smaller one's observations with actions that the other has, bit for bit."""
+    """Returns the share of the smaller one's observations with actions that the other has, rounded."""
     small, large = sorted((one, other), key=lambda each: each.size)
-    some = small.part(spread_rows(small.size))
-    sums = [np.add(*(field.sum(1, dtype=np.float64) for field in each.batch[:2])) for each in (some, large)]
-    near = large.part(np.flatnonzero(np.isin(sums[1], sums[0])))
-    rows = [np.column_stack(each.batch[:2]) for each in (some, near)]
-    known = {row.tobytes() for row in rows[1]}
-    return sum(row.tobytes() in known for row in rows[0]) / len(rows[0])
+    rows, every = (
+        _rounded(np.column_stack(each.batch[:2])) for each in (small.part(spread_rows(small.size)), large)
+    )
+    sums = [each.sum(axis=1, dtype=np.float64) for each in (rows, every)]
+    known = {row.tobytes() for row in every[np.isin(sums[1], sums[0])]}
+    return sum(row.tobytes() in known for row in rows) / len(rows)
+
+
+def _rounded(numbers: np.ndarray) -> np.ndarray:
+    """Returns f32[...] with the digits of half precision, but of any size; -0 is 0."""
+    bits = np.ascontiguousarray(numbers + np.float32(0)).view(np.uint32)
+    rounded: np.ndarray = (bits + np.uint32(0xFFF) + ((bits >> 13) & 1)) & np.uint32(0xFFFFE000)
+    return rounded.view(np.float32)
 
 
 def _rewards(ours: Dataset, theirs: Dataset) -> Iterator[str]:
@@ -69,16 +77,21 @@ def _is_scaled(ours: Dataset, theirs: Dataset, sizes: np.ndarray, their_sizes: n
         return apart and _far(values[0][-1], values[1][-1]) != 0
     first = (np.median(np.abs(each.batch.rewards[each.begins])) for each in (ours, theirs))
     starts = _far(*first)
-    of_all = {_far(*(np.quantile(each, q) for each in (sizes, their_sizes))) for q in (0.1, 0.5, 0.9)}
     of_middle = _far(float(np.median(sizes)), float(np.median(their_sizes)))
-    return (starts != 0 and of_middle == starts) or of_all in ({1}, {-1})
+    return (starts != 0 and of_middle == starts) or all_far(sizes, their_sizes) != 0
 
 
-def _far(size: float, other: float) -> int:
+def all_far(sizes: np.ndarray, others: np.ndarray) -> int:
+    """Returns 1 or -1 if the sizes f64[N] are far above or below the others: the small and the large ones."""
+    found = {_far(*(float(np.quantile(each, q)) for each in (sizes, others))) for q in (0.1, 0.5, 0.9)}
+    return found.pop() if len(found) == 1 else 0
+
+
+def _far(size: float, other: float, factor: float = FACTOR) -> int:
     """Returns 1 or -1 if the first size is far above or below the other; 0 if not, or if one is 0."""
     if min(size, other) <= 0:
         return 0
-    return int(size >= FACTOR * other) - int(other >= FACTOR * size)
+    return int(size >= factor * other) - int(other >= factor * size)
 
 
 class _Ranges(NamedTuple):
@@ -130,15 +143,36 @@ def _observations(ours: Dataset, theirs: Dataset) -> Iterator[str]:
             f"as entry {at}: {seen.low[at]:.3g} to {seen.high[at]:.3g}, there {their_seen.low[at]:.3g} to "
             f"{their_seen.high[at]:.3g}: are they in other units or another order, or normalised?"
         )
+    elif told := what_was_done(*map(_starts, both)):
+        where = listed(np.sort(told[0]))
+        yield f"episodes begin otherwise than in {theirs.source} in entries {where}: {told[1]}"
+
+
+def _starts(source: Dataset) -> Starts:
+    """Returns how the episodes of a source begin."""
+    some = np.flatnonzero(source.begins)
+    some = some[spread_rows(len(some))]
+    return Starts.of(source.batch.observations[some], source.batch.next_observations[some])
 
 
 def _actions(ours: Dataset, theirs: Dataset) -> Iterator[str]:
-    size, their_size = (
-        float(np.quantile(np.abs(each.batch.actions[spread_rows(each.size)]), 0.999, axis=0).max())
+    """Actions that are smaller in all entries, or far smaller in one, which a policy may hardly use."""
+    sizes, their_sizes = (
+        np.quantile(np.abs(each.batch.actions[spread_rows(each.size)]), 0.999, axis=0)
         for each in (ours, theirs)
     )
-    if _far(size, their_size):
-        yield (
-            f"actions reach {size:.3g}, and {their_size:.3g} in {theirs.source}: are they in one unit? Scale "
-            "all to the units that the environment takes"
-        )
+    if _far(float(sizes.max()), float(their_sizes.max())):
+        size, their_size, where = sizes.max(), their_sizes.max(), ""
+    else:
+        at = [
+            entry
+            for entry, pair in enumerate(zip(sizes, their_sizes, strict=True))
+            if _far(*pair, 3 * FACTOR)
+        ]
+        if not at:
+            return
+        size, their_size, where = sizes[at[0]], their_sizes[at[0]], f" in entry {at[0]}"
+    yield (
+        f"actions reach {size:.3g}{where}, and {their_size:.3g} in {theirs.source}: are they in one unit? "
+        "Scale all to the units that the environment takes"
+    )

@@ -26,6 +26,7 @@ SMALL_RANGE = 0.01
 CLEARLY = 0.9  # share of pairs in which one kind of step is larger than another, see `exceeds`
 JUMP = 1e-6  # in D4RL's own files a next observation farther than this from the next row's is a jump
 SINGLE, HALF = 1e-6, 2.0**-9  # relative size of some roundings in float32, in float16
+MOST_TURNS = 128  # environments
 ACTION_UNITS_REMEDY = "if the actions are normalised to ±1, scale them to the bounds"
 
 
@@ -222,6 +223,30 @@ def out_of_order(dataset: Dataset) -> str:
         f"{count:,} of {dataset.size:,} transitions do not lead to the next row's observation, which differs "
         f"by {size:.3g} in the median"
     )
+
+
+def turns(observations: np.ndarray) -> int:
+    """Returns the number of environments that filled rows f32[N, O] in turn; 1 if none did.
+
+    A row is then like the row so many rows later, and unlike all rows between them. A motion that repeats
+    itself is like the next row, too.
+    """
+    most = min(MOST_TURNS, len(observations) // 4)
+    if most < 2:
+        return 1
+    rows = np.linspace(0, len(observations) - 2 * most - 1, 512).astype(np.int64)
+    scale = observations[spread_rows(len(observations))].std(axis=0)
+    columns = (observations / np.where(scale > 0, scale, 1))[:, scale > 0]
+    if not columns.shape[1]:
+        return 1
+    distances = np.array(
+        [np.median(np.abs(columns[rows + by] - columns[rows]).mean(axis=1)) for by in range(1, 2 * most + 1)]
+    )
+    for number in range(2, most + 1):
+        between, again = distances[: number - 1], distances[[number - 1, 2 * number - 1]]
+        if again[0] < 0.5 * between.min() and again[1] < 0.8 * between.min() > 0.5 * between.max():
+            return number
+    return 1
 
 
 def jumping_rows(dataset: Dataset) -> np.ndarray:

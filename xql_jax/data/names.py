@@ -26,12 +26,14 @@ OUR_NAMES = {name: ours for ours, names in NAMES.items() for name in (ours, *nam
 _STEM = re.compile("done|termina|trunc|time_?out|reset|padd|mask|absorb|bootstrap|boundar|discount|successor")
 _WORD = re.compile(
     "next|nxt|nobs|succ|new|last|final|end(s|ed|ing)?|over|eos|dw|pads?|terms?|dead|death|alive|cont(inu(e|es|ing))?"
-    "|len(s|gths?)?|ids?|idxs?|index|indices|nums?|numbers?|counts?|counter|ptr"
+    "|stop(s|ped)?|crash(ed)?|abort(ed)?|cut(s|off)?|remaining|until|after|post|future|subsequent|following"
+    "|order|perm|permutation|shuffled?|splits?|offsets?"
+    "|(ep|episode|traj|seq)?len(s|gths?)?|ids?|idxs?|index|indices|nums?|numbers?|counts?|counter|ptr"
 )
 _OF_ROWS = re.compile(
     "(ep|episode|traj|trajector(y|ie)|path|demo|rollout|run|seq|sequence|segment|unroll|chunk|window|env"
     "|environment|worker|agent|actor|game|row|step|timestep|timestamp|stamp|frame|time|timed|[tdn]|is|in|of|out|max"
-    "|type|flag|first|start(ed)?|begin|beginning|limit|elapsed|size|(in)?valid|fail(ed|ure)?|finish(ed)?"
+    "|type|flag|first|start(ed)?|begin|beginning|limit|elapsed|left|horizon|reached|real|rank|size|(in)?valid|fail(ed|ure)?|finish(ed)?"
     "|completed?|gamma)s?"
 )
 _FOLLOWING = re.compile(r"(^[so]|(^|_)(obs|observation|state)s?)(_?(tp1|t_plus_1|2|prime|plus)|_[np]?)$")

@@ -17,6 +17,7 @@ from xql_jax.data.names import OUR_NAMES
 from xql_jax.errors import UserError
 from xql_jax.suites.tasks import TASKS, References, Task
 
+REFERENCES = tuple(f"metadata/{name}" for name in References._fields)  # arrays of a number
 MADE_BY = "made_by"  # the command that made a file, as of examples/ogbench_data.py
 SIMULATOR_ARRAYS = ("qpos", "button_states")  # from which OGBench's tasks give rewards
 # The names of the files that are read as D4RL reads its own, the embedded mazes' among them.
@@ -35,8 +36,7 @@ def read_hdf5(path: Path, layout: Layout) -> Dataset:
         read = [name for name in names if name in ((*REQUIRED, "timeouts") if is_d4rls else OUR_NAMES)]
         check_memory(sum(file[name].nbytes for name in read), str(path))
         arrays = {name: file[name][()] for name in read}
-        about = [f"metadata/{name}" for name in References._fields]
-        given = [np.asarray(file[name][()]).tolist() if name in file else None for name in about]
+        given = [np.asarray(file[name][()]).tolist() if name in file else None for name in REFERENCES]
     layout = dataclasses.replace(layout, as_d4rl=is_d4rls)
     dataset = from_arrays(arrays, str(path), layout, names)
     return dataclasses.replace(dataset, references=checked_references(given, str(path)))
@@ -44,8 +44,10 @@ def read_hdf5(path: Path, layout: Layout) -> Dataset:
 
 def read_npz(path: Path, layout: Layout) -> Dataset:
     """Reads a `.npz` of transitions, of rows, or of an episode if the layout says so."""
-    arrays, names = read_archive(path, OUR_NAMES)
-    return from_arrays(arrays, str(path), layout, names)
+    arrays, names = read_archive(path, (*OUR_NAMES, *REFERENCES))
+    given = [arrays.pop(name).tolist() if name in arrays else None for name in REFERENCES]
+    dataset = from_arrays(arrays, str(path), layout, names)
+    return dataclasses.replace(dataset, references=checked_references(given, str(path)))
 
 
 def read_ogbench(path: Path, task: Task | None = None, layout: Layout = ROWS) -> Dataset:

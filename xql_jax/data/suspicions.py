@@ -15,6 +15,7 @@ from xql_jax.data.dataset import (
     out_of_order,
     spread_rows,
     step_sizes,
+    turns,
 )
 from xql_jax.data.readers import D4RL_FILES
 from xql_jax.suites.tasks import Task
@@ -22,6 +23,7 @@ from xql_jax.suites.tasks import Task
 LOG = logging.getLogger(__name__)
 FEW_VALUES = 10
 SOME_ROWS = 5  # that are alike by no chance
+AUTORESET = "docs/data.md, Vector environments and autoreset"
 OF_THEIR_UNIT = "but the defaults, such as beta's, are for about 1"
 
 
@@ -206,6 +208,12 @@ def _seams(dataset: Dataset, task: Task | None) -> Iterator[str]:
     if told := out_of_order(dataset):
         why = "are the rows shuffled, or rounded? Then lengths, returns and next actions are not known here"
         yield f"{told}: {why}"
+    elif (number := turns(observations)) > 1:
+        yield (
+            f"rows are like those {number} rows later, and unlike those between: did {number} environments "
+            "fill them in turn? The next row is then another's observation: store one after the other, or "
+            f"with next_observations ({AUTORESET})"
+        )
     elif len(rows):
         missed, moved = (np.abs(following[rows] - observations[rows + by]).max(axis=1) for by in (1, 0))
         # If terminals alone are marked, time-outs are such splits. But a reset is no smaller than a step.
@@ -217,6 +225,17 @@ def _seams(dataset: Dataset, task: Task | None) -> Iterator[str]:
                 "add timeouts; else store that observation as the next one"
             )
     going_on = ~dataset.terminals
+    rewards, is_marked = dataset.batch.rewards, dataset.stated.any()
+    unmarked = np.flatnonzero((rewards == 0) & ~is_marked)
+    others = np.setdiff1d(spread_rows(dataset.size), unmarked)
+    is_dense = len(np.unique(rewards[others])) > FEW_VALUES and 4 * len(unmarked) < dataset.size
+    if len(unmarked) > 1 and is_dense:
+        steps, moved = step_sizes(observations, following, others, unmarked)
+        if are_larger(moved, steps):
+            yield (
+                f"{len(unmarked):,} rows have the reward 0 and lead far away, and no end is marked: does a "
+                f"vector environment only reset there? Mark ends, or leave these rows out ({AUTORESET})"
+            )
     unchanged = np.count_nonzero(going_on & ~differ(observations, following))
     if 2 * unchanged > np.count_nonzero(going_on):
         yield (

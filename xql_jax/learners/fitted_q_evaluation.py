@@ -51,6 +51,7 @@ class FittedQEvaluation(Part):
 
     evaluated: Any = internal(None, leaf=True)  # the learner whose policy it is
     rows: Any = internal(None, leaf=True)  # bool[N], those of the data that it learns from
+    within: Any = internal(None, leaf=True)  # f32[2, A], the least and the most of its actions; None: any
     critic: Critic = part(functools.partial(Critic, num_critics=1, critic_init=flat_init))
     discount: Numeric = discount_setting()
     tau: Numeric = tau_setting()
@@ -84,7 +85,8 @@ class FittedQEvaluation(Part):
         return state.policy
 
     def act(self, actor: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
-        return self.evaluated.act(actor, observations, key, deterministic)
+        actions = self.evaluated.act(actor, observations, key, deterministic)
+        return actions if self.within is None else jnp.clip(actions, *self.within)
 
 
 def value_statistics(learner: Any, state: Any, initial: Array, batch: Batch) -> dict[str, Array]:

@@ -38,7 +38,7 @@ from xql_jax.runs.kinds import (
     Training,
 )
 from xql_jax.runs.load import load_run
-from xql_jax.settings import WIDTHS, Setting, declared, settings_of, values_of, with_values
+from xql_jax.settings import WIDTHS, Setting, declared, neutral_values, settings_of, values_of, with_values
 from xql_jax.suites import Values
 from xql_jax.suites.online import DM_CONTROL_NAMES, ONLINE_VALUES, OWN
 from xql_jax.suites.tasks import SUITES, get_task, own_attribute
@@ -225,14 +225,18 @@ def config_by(
 
 
 def config_from(kind: type[Training], file: ConfigDict, origin: str = "") -> Config:
-    """Returns what a file's config says for this kind of training; UserError if its names do not fit."""
+    """Returns what a file's config says for this kind of training; UserError if its names do not fit.
+
+    A hyperparameter that it does not name is neutral, if that can be: the file may be older.
+    """
     learner = make_learner(file.method)
     known = settings_of(learner)
-    if missing := known.keys() - {*file}:
+    values = {**neutral_values(learner), **{name: file[name] for name in known if name in file}}
+    if missing := known.keys() - values.keys():
         raise UserError(f"config: it has no {min(missing)}, a field of {file.method}")
     if unknown := [name for name in file if name not in {*known, *METHOD_SETTINGS, "method", "suite"}]:
         raise unknown_setting(unknown[0], known, file.method)
-    learner = with_values(learner, {name: file[name] for name in known})
+    learner = with_values(learner, values)
     return Config(kind, file.method, learner, _of_kind(kind, file), file.suite, origin)
 
 

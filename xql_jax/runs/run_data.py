@@ -13,6 +13,7 @@ from xql_jax.data.comparison import (
     Met,
     Ranges,
     action_range,
+    first_rewards_told,
     observations_told,
     small_units_told,
     warned,
@@ -73,7 +74,10 @@ def load_data(settings: Training, evaluator: Evaluator | None) -> RunData:
     warnings = warn_of_suspicions(dataset, task, settings.unit_rewards)
     warnings += evaluator.caveats if evaluator else ()
     ranges = Ranges.of(dataset)
-    warnings += _compared(settings, task, evaluator, ranges) if task else warned(small_units_told(dataset))
+    if task:
+        warnings += _compared(settings, task, evaluator, dataset, ranges)
+    else:
+        warnings += warned(small_units_told(dataset))
     if source:
         warnings += source.content.get("warnings", ())
         # Who acts in an environment may leave the data's range of actions.
@@ -109,8 +113,10 @@ def load_data(settings: Training, evaluator: Evaluator | None) -> RunData:
     return RunData(preprocessing, task, own, warnings, view, dataset.batch.rewards, ranges)
 
 
-def _compared(settings: Training, task: Task, evaluator: Evaluator | None, ranges: Ranges) -> list[str]:
-    """Warns if the data's observations cannot be those of the run's environment; returns the line, if any."""
+def _compared(
+    settings: Training, task: Task, evaluator: Evaluator | None, dataset: Dataset, ranges: Ranges
+) -> list[str]:
+    """Warns if the data cannot be those of the run's environment; returns the lines."""
     with contextlib.ExitStack() as stack:
         if evaluator:
             env = evaluator.env
@@ -119,7 +125,10 @@ def _compared(settings: Training, task: Task, evaluator: Evaluator | None, range
         else:
             return []
         seeds = [episode_seed(EVALUATION_SEED, episode) for episode in range(RESETS)]
-        return warned(observations_told(ranges, Met.of(env, seeds), task.name))
+        told = observations_told(ranges, Met.of(env, seeds), task.name)
+        if isinstance(settings, Finetune) and not task.suite.data_rewards:  # these are recomputed online
+            told += first_rewards_told(dataset, env, seeds, task.name)
+        return warned(told)
 
 
 def _prior_data(settings: Finetune, dataset: Dataset) -> Dataset:

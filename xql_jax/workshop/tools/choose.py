@@ -180,7 +180,9 @@ def _evaluation(settings: ChoiceSettings, saved: Run) -> FittedQEvaluation:
             f"--max_steps={settings.max_steps}: fewer than 1 / (tau * (1 - discount)) = {needed:,.0f}: "
             "rewards that are far away will not be known yet"
         )
-    return with_values(FittedQEvaluation(saved.learner), values)
+    range_ = saved.preprocessing.action_range  # of data alone, within which the policy acts
+    within = np.array(range_, np.float32) if range_.low else None
+    return with_values(FittedQEvaluation(saved.learner, within=within), values)
 
 
 def _dataset(settings: ChoiceSettings, saved: Run) -> Dataset:

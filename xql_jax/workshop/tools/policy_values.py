@@ -121,9 +121,10 @@ def evaluated(
     judges: list[Any] = []
     states: list[Any] = []
     for learner, actor in policies:
-        near = is_near(learner, actor, dataset)
+        own = dataclasses.replace(evaluation, evaluated=learner)
+        near = is_near(own, actor, dataset)
         for rows in (np.ones_like(near), near, ~near):  # by `ALL`, `NEAR`, `FAR`
-            judge = dataclasses.replace(evaluation, evaluated=learner, rows=rows)
+            judge = dataclasses.replace(own, rows=rows)
             states.append(population.member(len(judges))[1].replace(policy=actor))
             judges.append(jax.tree.map(jnp.asarray, judge))
     population.set_in_members(learner=stacked(judges), state=stacked(states))
