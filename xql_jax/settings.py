@@ -81,7 +81,7 @@ class Setting:
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     by_config: bool = False  # a method or a config file may choose its default
     of_checkpoint: bool = False  # in fine-tuning it is that of --checkpoint's run
-    instead_of: str = ""  # the learner's number that this one is used instead of; 0: it is not
+    finds: str = ""  # the learner's number that this one finds in training, unless it is 0
     of_start: bool = False  # whether it is a learner's number that only the first state depends on
     by_commas: bool = False  # how several texts are typed; else by a flag each
     positional: bool = False  # given without a flag, by its position; it must be given

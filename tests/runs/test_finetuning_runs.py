@@ -22,9 +22,10 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.runs import run_data
-from xql_jax.runs.config_files import choose_config, config_in, config_of, find_config, settings_from
+from xql_jax.runs.config_files import choose_config, config_in, config_of, find_config
 from xql_jax.runs.folder import identity_of, run_label
 from xql_jax.runs.kinds import Finetune
+from xql_jax.runs.layers import settings_from
 from xql_jax.runs.load import load_run
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data

@@ -9,9 +9,10 @@ from tiny_runs import finetune_settings, offline_settings, small, states_of, wri
 
 import xql_jax
 from xql_jax.errors import UserError
-from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Finetune, Offline
+from xql_jax.runs.layers import settings_from
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.train import _warn_of_beta, train_run
 

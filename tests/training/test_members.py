@@ -4,8 +4,9 @@ import jax
 import numpy as np
 
 from xql_jax.learners.registry import make_learner
+from xql_jax.runs.varied import parse_sweep
 from xql_jax.settings import settings_of
-from xql_jax.training.members import Member, learners_of, make_members, parse_sweep
+from xql_jax.training.members import Member, learners_of, make_members
 from xql_jax.training.program import member_keys
 
 

@@ -44,10 +44,11 @@ from xql_jax.runs.kinds import (
     ONLINE_TRAINING,
     Training,
 )
+from xql_jax.runs.varied import as_recorded
 from xql_jax.settings import neutral_values, settings_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
-from xql_jax.training.members import Member, as_recorded, learners_of, ramped, stacked
+from xql_jax.training.members import Member, learners_of, ramped, stacked
 from xql_jax.types import ActionBounds, Horizon, Json, Learner, State
 
 LOG = logging.getLogger(__name__)

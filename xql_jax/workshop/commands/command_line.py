@@ -23,8 +23,9 @@ import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, paths_from_here
 from xql_jax.learners.registry import unknown_setting
-from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.kinds import Training
+from xql_jax.runs.layers import settings_from
 from xql_jax.settings import ANY, EITHER, Command, Setting, settings_of
 from xql_jax.training.progress import AS_SPELLED, print_lines
 

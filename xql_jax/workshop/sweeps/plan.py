@@ -13,16 +13,17 @@ from xql_jax.errors import UserError, advice, nearest
 from xql_jax.files import as_json
 from xql_jax.files.paths import located
 from xql_jax.learners.registry import OFFLINE, ONLINE, method_of
-from xql_jax.runs.config_files import Config, choose_config, settings_from
+from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.find import find_runs
 from xql_jax.runs.folder import RunFolder, identity_of
 from xql_jax.runs.kinds import Finetune, FromData, Kept, Offline, Online, Training
+from xql_jax.runs.layers import Config, settings_from
 from xql_jax.runs.load import OF_DATA, Run, digests_of
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data
+from xql_jax.runs.varied import fields_of
 from xql_jax.settings import Setting, settings_of
 from xql_jax.suites.tasks import Task, get_task
-from xql_jax.training.members import fields_given
 from xql_jax.types import Json
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
 
@@ -85,7 +86,7 @@ def make_plan(settings: Sweep) -> list[Cell]:
                     identity=json.loads(as_json(identity_of(made))),
                 )
                 cells.append(cell)
-    for name, values in fields_given(settings.sweep):
+    for name, values in fields_of(settings.sweep):
         listed = values.split(",")
         if len(set(listed)) < len(listed):
             raise UserError(f"--sweep gives {name} the same value twice: '{name}={values}'")
@@ -175,7 +176,7 @@ def _variants(method: str, config: Config, sweep: str) -> Iterator[tuple[str, st
     method does not have are left out.
     """
     traced = {name for name, one in settings_of(config.learner).items() if one.traced}
-    parts = fields_given(sweep)
+    parts = fields_of(sweep)
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
     static = {*config.may_be_in_files} - traced
     own = [[f"{name}={one}" for one in values.split(",")] for name, values in parts if name in static]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from xql_jax.errors import UserError, nearest, needing
 from xql_jax.files import digest, write_atomically
 from xql_jax.files.paths import located
-from xql_jax.runs.config_files import as_plain
+from xql_jax.runs.kinds import as_plain
 from xql_jax.training.progress import print_lines
 from xql_jax.training.signals import WARNINGS, StopSignals
 from xql_jax.types import Json
