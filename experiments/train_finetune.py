@@ -13,8 +13,8 @@ on with a run that was stopped in either phase.
 """
 
 from xql_jax.runs.kinds import Finetune
-from xql_jax.workshop.commands import command_line, messages
+from xql_jax.workshop.commands import command_line
 
 if __name__ == "__main__":
     # `populate_both_phases` (xql_jax/runs/train.py) makes what is trained in the two phases.
-    command_line.run(messages.train_and_print, Finetune)
+    command_line.run(command_line.train_and_print, Finetune)

@@ -13,8 +13,8 @@ networks, optimisers and replay buffer. Episodes begin anew, except in compiled 
 """
 
 from xql_jax.runs.kinds import Online
-from xql_jax.workshop.commands import command_line, messages
+from xql_jax.workshop.commands import command_line
 
 if __name__ == "__main__":
     # Trained by `train_resolved` (xql_jax/runs/train.py); xsac is in xql_jax/learners/sac.py.
-    command_line.run(messages.train_and_print, Online)
+    command_line.run(command_line.train_and_print, Online)

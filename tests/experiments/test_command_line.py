@@ -59,7 +59,7 @@ def test_every_setting_is_explained_takes_its_default_and_refuses_what_is_beyond
         wrong = {int: [1.5, "many", True, -1, 2**31], float: ["many", float("inf")], bool: [1, "yes"]}
         bounded = one.domain.text.startswith(("at least", "within", "one of"))
         beyond = {float: [-1.0], str: ["moon"], list: [["moon"]]} if bounded else {}
-        for value in wrong.get(one.kind, [None]) + beyond.get(one.kind, []):
+        for value in wrong.get(one.value_type, [None]) + beyond.get(one.value_type, []):
             if value is None and one.default is None:
                 continue
             with pytest.raises(UserError, match=f"^{name}=.*: must be "):

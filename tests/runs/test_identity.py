@@ -117,8 +117,8 @@ def test_data_that_look_alike_to_a_learner_are_other_runs(tmp_path, given, pair)
     method = ours.pop("method", "xql")
     first, second = (xql_jax.train(method=method, dataset=arrays(**data), **ours) for data in pair)
     assert (
-        load_run(first.path).content["dataset_fingerprint"]
-        == load_run(second.path).content["dataset_fingerprint"]
+        load_run(first.path).record["dataset_fingerprint"]
+        == load_run(second.path).record["dataset_fingerprint"]
     )
     assert first.path != second.path
     factor = pair[1].get("rewards", 1.0) / pair[0].get("rewards", 1.0)

@@ -116,6 +116,22 @@ def test_a_temperature_that_is_not_used_is_told(data, caplog):
     assert "awr_temperature" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("given", "is_told"),
+    [
+        ({}, False),  # policy_nats is off, because the temperature is chosen
+        ({"policy_nats": 0.0}, False),
+        ({"policy_nats": 0.1}, True),
+        ({"sweep": "policy_nats=0,0.1"}, True),
+        ({"ramp": "policy_nats=0.1:0.2"}, True),
+    ],
+)
+def test_a_temperature_is_told_to_be_unused_only_where_nats_find_it(caplog, given, is_told):
+    asked = {"dataset": "mine.npz", "awr_temperature": 2.0, "max_steps": 5, **given}
+    _warn_of_beta(resolved(settings_from(choose_config(Offline, **asked), asked)))
+    assert ("awr_temperature is not used" in caplog.text) is is_told
+
+
 @pytest.mark.parametrize(("online", "is_told"), [({}, False), ({"online": "beta=5:2"}, True)])
 def test_a_beta_of_the_suites_own_is_not_called_unused(caplog, online, is_told):
     """The maze's is in units of raw rewards, and a user who has beta found has not asked for it."""

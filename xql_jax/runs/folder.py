@@ -180,7 +180,7 @@ class RunFolder:
             with contextlib.suppress(UserError):
                 run = load_run(folder)
                 is_alike = {**run.identity_now, **any_data} == {**self.identity, **any_data}
-                is_this = is_alike and run.content["dataset"] == names and run.status == "interrupted"
+                is_this = is_alike and run.record["dataset"] == names and run.status == "interrupted"
             if is_this:
                 raise UserError(
                     f"{folder} cannot go on: its data, {self.data.dataset.source}, have other numbers than "
@@ -239,7 +239,7 @@ class RunFolder:
         if isinstance(settings, Finetune):
             content["data_seed"] = settings.data_seed
         if settings.source:  # what runs of other seeds have, too
-            content["checkpoint_settings"] = digest({**settings.source.settings, "sweep": ""})[:16]
+            content["checkpoint_settings"] = digest({**settings.source.settings_text, "sweep": ""})[:16]
         write_record(self.files.config, {**began, **content})
 
     def finished(self) -> Run | None:
@@ -259,7 +259,7 @@ class RunFolder:
             summary = run.summary
         if summary["status"] != "finished" or summary["step"] < self.max_steps:
             return None
-        if changed := other_code(run.content, self.settings.task):
+        if changed := other_code(run.record, self.settings.task):
             LOG.warning(
                 f"{self.path} was trained by other code ({changed}), and is only loaded: to train anew, give "
                 "another --save_dir, or delete it"

@@ -346,7 +346,7 @@ class Finetune(FromData, Acting, Exploration):
         UNIT_INTERVAL,
         "Share of the data in every minibatch after the hand-over, 0.5 in RLPD. None: data and online "
         "transitions are drawn with equal probability, as in IQL.",
-        kind=float,
+        value_type=float,
     )
     online: str = by_config(
         "",
@@ -370,7 +370,7 @@ class Finetune(FromData, Acting, Exploration):
     @property
     def data_seed(self) -> int:
         """By which --init_dataset_size draws: the source's first, so that --member keeps the rows of all."""
-        return self.source.content.get("data_seed", self.source.seeds[0]) if self.source else self.seed
+        return self.source.record.get("data_seed", self.source.seeds[0]) if self.source else self.seed
 
     @property
     def buffer_size(self) -> int:

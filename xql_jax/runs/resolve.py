@@ -200,7 +200,7 @@ def _source(settings: Finetune) -> Run:
         settings.layers[USER].keys() - changeable, key=lambda name: (name != "hidden_dims", name)
     ):
         remedy, known = "it stays, so leave this out", settings_of(make_learner(source.method))
-        is_fixed = unfit[0] in source.value.grid or (unfit[0] in known and known[unfit[0]].of_start)
+        is_fixed = unfit[0] in source.training.grid or (unfit[0] in known and known[unfit[0]].of_start)
         if unfit[0] in known and known[unfit[0]].traced and not is_fixed:
             remedy = f"--online={unfit[0]}=VALUE changes it at the hand-over"
         raise UserError(f"--{unfit[0]}: the run of --checkpoint has its own; {remedy}")
@@ -216,7 +216,7 @@ def _source(settings: Finetune) -> Run:
 
 def _settings_after(source: Run, settings: Finetune) -> Finetune:
     """Returns the settings of a run that goes on from `source`, whose values are a layer below the user's."""
-    trained, seeds, sweep = source.value, source.seeds, source.value.sweep
+    trained, seeds, sweep = source.training, source.seeds, source.training.sweep
     if settings.member is not None:
         [member] = source.members
         seeds = range(member.seed, member.seed + 1)
@@ -238,7 +238,7 @@ def _settings_after(source: Run, settings: Finetune) -> Finetune:
         "env_name": env_name,
         "dataset": () if settings.dataset else tuple(source.sources),
         "unused_arrays": tuple(source.unused_arrays),
-        "init_dataset_size": source.content.get("init_dataset_size"),
+        "init_dataset_size": source.record.get("init_dataset_size"),
     }
     layers = config.layers.with_values(CHECKPOINT, learned).with_changes(CHECKPOINT, decided | left_open)
     if "online" not in of_user:  # the suite's changes give way to the values that were chosen for `source`

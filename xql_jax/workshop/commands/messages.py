@@ -1,36 +1,18 @@
-"""What the mains that train print: the settings, how a training begins, and how it ended."""
+"""What the mains that train print: the settings, and how a training ended."""
 
 import logging
 from collections.abc import Mapping
 from typing import Any
-
-from absl import flags
 
 from xql_jax.rollout.run_summary import ranked
 from xql_jax.rollout.scores import shown, success_in_words
 from xql_jax.runs.kinds import Kept, Training
 from xql_jax.runs.layers import OFF, USER
 from xql_jax.runs.load import Run
-from xql_jax.runs.resolve import resolved
 from xql_jax.settings import as_typed, settings_of
 
 LOG = logging.getLogger(__name__)
 NOT_PRINTED = ("resume", "tqdm")  # they say what the program does, or what it shows
-
-
-def train_and_print(settings: Training) -> int:
-    """Prints the settings for --print_config, else trains and prints how it went; returns the exit code."""
-    made: Any = resolved(settings)  # all that the user leaves open is decided; the method stays
-    if flags.FLAGS.print_config:
-        return print_settings(made)
-    # Before training, so that a full disk is not found out after hours.
-    line = f"{made}; values of {made.origin}"
-    if made.source:
-        line = f"fine-tuning of {made.checkpoint}: {made.max_steps:,} steps"
-    print(line, flush=True)
-    from xql_jax.runs.train import train_resolved  # --help and --print_config need not wait for it
-
-    return print_end(train_resolved(made))
 
 
 def print_settings(settings: Training) -> int:

@@ -194,15 +194,15 @@ def _record_of(cell: Cell, records: Sequence[Run]) -> Run | None:
         record
         for record in records
         if {**record.identity_now, **any_data} == {**cell.identity, **any_data}
-        and bool(record.content.get("dataset")) == bool(cell.identity.get("dataset"))
+        and bool(record.record.get("dataset")) == bool(cell.identity.get("dataset"))
     ]
     settings = cell.settings
     now = stamps(settings.task, settings.dataset) if isinstance(settings, FromData) else None
     if now is None:
         names = cell.identity.get("dataset")
-        own = [record for record in same if record.content.get("dataset") == names]
+        own = [record for record in same if record.record.get("dataset") == names]
     else:
-        own = [record for record in same if digests_of(record.content.get("data_files")) == digests_of(now)]
+        own = [record for record in same if digests_of(record.record.get("data_files")) == digests_of(now)]
         if same and not own:
             made = resolved(settings)
             run_id = RunFolder(made, load_data(made, None)).run_id

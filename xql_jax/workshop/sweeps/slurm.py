@@ -48,7 +48,7 @@ def train_in_job(plain: Json, folder: str, retries: int) -> Outcome:
         if isinstance(outcome, str):
             LOG.warning(outcome)
         elif number and not (outcome and outcome.status == "finished"):
-            step, begun = (outcome.summary["step"], outcome.content["resumed"]) if outcome else (0, [])
+            step, begun = (outcome.summary["step"], outcome.record["resumed"]) if outcome else (0, [])
             got_further = step > (begun[-1]["after_step"] if begun else 0)
             LOG.info(f"stopped by {number.name} after step {step:,}")
             if number not in WARNINGS or got_further or int(os.getenv("SLURM_RESTART_COUNT", 0)) < retries:
