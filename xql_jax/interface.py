@@ -221,7 +221,8 @@ def _settings(
         laid["dataset"] = _sources(laid["dataset"], laid)
     chosen = choose_config(kind, method, None if config is None else str(config), **laid)
     of_user = [*settings, *["method"] * bool(method), *["config"] * bool(config)]
-    return settings_from(chosen, laid, of_user)
+    value: Training = settings_from(chosen, laid, of_user)
+    return value
 
 
 def _sources(data: Source | Sequence[Source], laid: Mapping[str, Any]) -> list[str | Dataset]:

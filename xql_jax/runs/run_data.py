@@ -47,9 +47,10 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
     """Loads the data in the learner's form, preprocessed; for fine-tuning as in the run of --checkpoint."""
     caveats = evaluator.caveats if evaluator else ()
     if isinstance(settings, Online):
-        task, bounds = settings.task, action_bounds(settings.task)
+        online_task, bounds = settings.task, action_bounds(settings.task)
         preprocessing = Preprocessing(action_bounds=bounds, action_chunk=settings.action_chunk)
-        return RunData(preprocessing, task, environment_maker(task).sizes(task), caveats)
+        sizes = environment_maker(online_task).sizes(online_task)
+        return RunData(preprocessing, online_task, sizes, caveats)
     dataset, bounds = _read(settings, evaluator)
     task, ranges = _scored_task(settings, dataset), Ranges.of(dataset)
     for note in dataset.notes:
