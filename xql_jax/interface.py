@@ -221,8 +221,8 @@ def _settings(
         laid["dataset"] = _sources(laid["dataset"], laid)
     chosen = choose_config(kind, method, None if config is None else str(config), **laid)
     of_user = [*settings, *["method"] * bool(method), *["config"] * bool(config)]
-    value: Training = settings_from(chosen, laid, of_user)
-    return value
+    made: Training = settings_from(chosen, laid, of_user)
+    return made
 
 
 def _sources(data: Source | Sequence[Source], laid: Mapping[str, Any]) -> list[str | Dataset]:

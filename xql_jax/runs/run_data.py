@@ -47,10 +47,10 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
     """Loads the data in the learner's form, preprocessed; for fine-tuning as in the run of --checkpoint."""
     caveats = evaluator.caveats if evaluator else ()
     if isinstance(settings, Online):
-        online_task, bounds = settings.task, action_bounds(settings.task)
+        own: Any = settings.task  # never None online
+        bounds = action_bounds(own)
         preprocessing = Preprocessing(action_bounds=bounds, action_chunk=settings.action_chunk)
-        sizes = environment_maker(online_task).sizes(online_task)
-        return RunData(preprocessing, online_task, sizes, caveats)
+        return RunData(preprocessing, own, environment_maker(own).sizes(own), caveats)
     dataset, bounds = _read(settings, evaluator)
     task, ranges = _scored_task(settings, dataset), Ranges.of(dataset)
     for note in dataset.notes:
