@@ -170,7 +170,7 @@ def digest_of(peer: type[Peer], theirs: Settings, run: Run) -> str:
     ours = {
         name: value for name, value in run.identity.items() if name not in ("env_name", "seeds", "dataset")
     }
-    data = run.content["dataset_fingerprint"]
+    data = run.record["dataset_fingerprint"]
     content = [peer.mark, FLAGS.method, theirs, ours, data, run.dataset, FLAGS.max_steps, FLAGS.time_outs_end]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 

@@ -32,7 +32,7 @@ def rows_of(run: Run) -> Iterator[Row]:
         for file in (run.files.evaluations, run.files.metrics)
     )
     for member, score, metric in zip(run.members, scores, metrics, strict=True):
-        own = {**run.config, **member.hyperparameters}
+        own = {**run.hyperparameters, **member.hyperparameters}
         found = {name: metric.results.get(f"value/{name}_mean", "") for name in ("beta", "divergence")}
         values = {
             "task": run.env_name, "updates": run.step, "method": run.method, "seed": member.seed,

@@ -242,9 +242,10 @@ def file_name(case: str) -> str:
 def identities(kind: str, method: str) -> Values:
     """The identity of the method's run on each task of its kind that it can have, entry by entry."""
     from xql_jax.errors import UserError
-    from xql_jax.runs.config_files import choose_config, settings_from
+    from xql_jax.runs.config_files import choose_config
     from xql_jax.runs.folder import identity_of
     from xql_jax.runs.kinds import Finetune, Offline, Online
+    from xql_jax.runs.layers import settings_from
     from xql_jax.runs.resolve import resolved
 
     kinds = {"finetune": Finetune, "online": Online, "small": Online}

@@ -12,23 +12,9 @@ environment, and there are --max_steps of these. A run writes to SAVE_DIR/TASK/M
 on with a run that was stopped in either phase.
 """
 
-from absl import flags
-
 from xql_jax.runs.kinds import Finetune
-from xql_jax.runs.resolve import resolved
-from xql_jax.workshop.commands import command_line, messages
-
-
-def main(settings: Finetune) -> int:
-    settings = resolved(settings)  # all that the user leaves open is decided
-    if flags.FLAGS.print_config:
-        return messages.print_settings(settings)
-    messages.print_beginning(settings)
-    from xql_jax.runs.train import train_resolved  # --help and --print_config need not wait for it
-
-    # `finetuning_trainers`, in that file, makes what trains in the two phases.
-    return messages.print_end(train_resolved(settings))
-
+from xql_jax.workshop.commands import command_line
 
 if __name__ == "__main__":
-    command_line.run(main, Finetune)
+    # Trained by `train_resolved` (xql_jax/runs/train.py); `finetuning_trainers` there makes both phases.
+    command_line.run(command_line.train_and_print, Finetune)

@@ -12,23 +12,10 @@ A run writes to SAVE_DIR/TASK/METHOD/RUN/. `--resume` goes on with a run that wa
 networks, optimisers and replay buffer. Episodes begin anew, except in compiled simulators, where they go on.
 """
 
-from absl import flags
-
 from xql_jax.runs.kinds import Online
-from xql_jax.runs.resolve import resolved
-from xql_jax.workshop.commands import command_line, messages
-
-
-def main(settings: Online) -> int:
-    settings = resolved(settings)  # all that the user leaves open is decided
-    if flags.FLAGS.print_config:
-        return messages.print_settings(settings)
-    messages.print_beginning(settings)
-    from xql_jax.runs.train import train_resolved  # --help and --print_config need not wait for it
-
-    # It goes on in `HostTrainer` (xql_jax/training/acting.py); xsac is in xql_jax/learners/sac.py.
-    return messages.print_end(train_resolved(settings))
-
+from xql_jax.workshop.commands import command_line
 
 if __name__ == "__main__":
-    command_line.run(main, Online)
+    # Trained by `train_resolved` (xql_jax/runs/train.py), which makes a `HostTrainer`
+    # (xql_jax/training/acting.py); xsac is in xql_jax/learners/sac.py.
+    command_line.run(command_line.train_and_print, Online)

@@ -336,7 +336,7 @@ def outcome(path):
         for name, field in np.load(file).items():
             buffer = buffers.setdefault(f"{file.parent.name} {name}", {})
             buffer.update(enumerate(map(bytes, field), first))
-    size = run.content.get("buffer_size", sys.maxsize)  # a kill may leave files of earlier rows
+    size = run.record.get("buffer_size", sys.maxsize)  # a kill may leave files of earlier rows
     return (
         states,
         rows,

@@ -12,8 +12,9 @@ from python_cases import bandit
 import xql_jax.learners
 from xql_jax.errors import UserError
 from xql_jax.learners import registry
-from xql_jax.runs.config_files import config_from, settings_from
+from xql_jax.runs.config_files import values_in
 from xql_jax.runs.kinds import Offline
+from xql_jax.runs.layers import SUITE, Config, Layers, settings_from
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run as run_offline
 
@@ -58,7 +59,9 @@ def run(tmp_path, algorithm, sweep="", **fields):
         "batch_size": 8,
         "sweep": sweep,
     }
-    trained = load_run(run_offline(settings_from(config_from(Offline, config), settings)).path)
+    layers = Layers({SUITE: values_in(Offline, config)})
+    wanted = settings_from(Config(Offline, config.method, layers, config.suite), settings)
+    trained = load_run(run_offline(wanted).path)
     return trained.summary, trained.rows(trained.files.evaluations)
 
 

@@ -14,9 +14,10 @@ from python_cases import SMALL, bandit
 import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
-from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Finetune, Offline
+from xql_jax.runs.layers import settings_from
 from xql_jax.runs.resolve import resolved
 from xql_jax.settings import recorded_values
 from xql_jax.training.trainer import OfflineTrainer
@@ -125,7 +126,7 @@ def test_a_method_of_ones_own_has_the_numbers_of_the_packages(place, caplog):
     theirs = train("xql", sweep={"beta": [0.5, 2.0]}, clip_rule="both")  # its own default, not the file's
     jax.tree.map(np.testing.assert_array_equal, ours.run.states, theirs.run.states)
     assert ours.path.parent.name == "own_methods.gumbel"  # some file systems have no colon
-    assert ours.run.config == {**theirs.run.config, "algorithm": "own_methods:gumbel"}
+    assert ours.run.hyperparameters == {**theirs.run.hyperparameters, "algorithm": "own_methods:gumbel"}
     assert train("own_methods:gumbel", sweep={"beta": [0.5, 2.0]}).path == ours.path  # it is found again
     assert not caplog.records
     (place / "own_methods.py").write_text(MODULE + "# edited")
@@ -256,9 +257,9 @@ def test_what_a_method_of_ones_own_gets_wrong_is_one_line_before_the_first_updat
 
 
 def test_an_instance_a_class_and_another_policy(place):
-    assert train("own_methods:instance", expectile=0.6).run.config["expectile"] == 0.6
+    assert train("own_methods:instance", expectile=0.6).run.hyperparameters["expectile"] == 0.6
     assert make_learner("own_methods:instance+reverse_kl").value.expectile == np.float32(0.8)
-    assert train("own_methods:TD3_BC", q_weight=0.5).run.config["q_weight"] == 0.5
+    assert train("own_methods:TD3_BC", q_weight=0.5).run.hyperparameters["q_weight"] == 0.5
 
 
 def test_v_is_what_its_state_returns(place):

@@ -100,5 +100,5 @@ def test_data_are_the_same_by_whatever_name_for_resuming_and_in_reports(place):
         (place / "deep").mkdir(exist_ok=True)
         assert xql_jax.train(dataset=data, **settings).path == policy.path
     assert xql_jax.train(dataset="copy.npz", seed=7, **settings).path != policy.path
-    named = {run.settings["dataset"] for run in read_runs(["runs/mine", "runs/copy"]).runs}
+    named = {run.settings_text["dataset"] for run in read_runs(["runs/mine", "runs/copy"]).runs}
     assert named == {'["copy.npz"]'}

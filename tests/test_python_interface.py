@@ -156,7 +156,7 @@ def test_arrays_that_are_given_again_are_cut_at_the_runs_own_limit():
     expected = from_arrays(
         {**arrays, **wide, "timeouts": np.arange(700) % 300 == 299}, "arrays"
     ).fingerprint()
-    assert [run.content["dataset_fingerprint"] for run in (policy.run, again.run)] == [expected] * 2
+    assert [run.record["dataset_fingerprint"] for run in (policy.run, again.run)] == [expected] * 2
 
 
 def test_arrays_that_are_not_to_be_read_are_read_past_and_recorded(tmp_path):
@@ -171,7 +171,7 @@ def test_arrays_that_are_not_to_be_read_are_read_past_and_recorded(tmp_path):
     plain = xql_jax.train(dataset=arrays, **given)
     policy = xql_jax.train(dataset=more, **unused, **given)
     again = xql_jax.train_finetune(checkpoint=policy, dataset=more, max_steps=3, eval_episodes=0)
-    digests = [one.run.content["dataset_fingerprint"] for one in (plain, policy, again)]
+    digests = [one.run.record["dataset_fingerprint"] for one in (plain, policy, again)]
     assert len({*digests}) == 1
     assert [one.run.unused_arrays for one in (plain, policy, again)] == [
         (),
@@ -209,7 +209,7 @@ def test_fine_tuning_goes_on_with_the_member_that_a_policy_has(of_several, tmp_p
         xql_jax.train_finetune(checkpoint=chosen, member=0, **settings)
     tuned = xql_jax.train_finetune(checkpoint=chosen, **settings)
     assert [str(member) for member in tuned.members] == ["seed 43, beta=0.5"]
-    assert tuned.run.content["checkpoint"]["step"] == 100
+    assert tuned.run.record["checkpoint"]["step"] == 100
 
 
 def test_callbacks_hear_and_end_a_run(tmp_path):
@@ -319,7 +319,7 @@ def test_a_number_is_that_of_the_flag_with_its_text(make, data, tmp_path):
 def test_numpys_numbers_and_data_of_several_kinds(data, tmp_path):
     settings = {"dataset": [data, bandit(), data], "max_steps": np.int64(3), **SMALL}
     policy = xql_jax.train(save_dir=tmp_path, beta=np.float32(0.5), **settings)
-    assert load_run(policy.path).config["beta"] == 0.5
+    assert load_run(policy.path).hyperparameters["beta"] == 0.5
     assert policy.path.parent.parent.name == "bandit-and-2-more"
 
 
@@ -336,7 +336,7 @@ def test_the_guides_blocks_run_as_printed(tmp_path, monkeypatch, capsys):
     for block in others:
         exec(block, names)
     assert names["drawn"].shape == (2, 1)
-    assert names["tuned"].run.content["checkpoint"]["step"] > 0
+    assert names["tuned"].run.record["checkpoint"]["step"] > 0
 
 
 def test_a_method_without_q_says_so():

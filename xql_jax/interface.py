@@ -24,8 +24,9 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.errors import UNGUARDED, UserError
 from xql_jax.files.paths import located, paths_from_here
 from xql_jax.policy import Policy, load_policy
-from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.kinds import DEFAULT_ENV_NAME, Finetune, Offline, Online, Training
+from xql_jax.runs.layers import settings_from
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run
 from xql_jax.settings import as_number, settings_of
@@ -82,7 +83,8 @@ def train(
         UserError: if a setting or the data cannot be used. Its one line says what, where, and what to do.
         KeyboardInterrupt: on Ctrl-C, once the run is saved; on another one at once.
     """
-    return _trained(Offline, **locals())
+    named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
+    return _trained(Offline, method, config, named, settings, save_dir, progress, callbacks)
 
 
 def train_finetune(
@@ -117,7 +119,9 @@ def train_finetune(
                 raise UserError(f"member={settings['member']}: the policy is of one: {checkpoint.member}")
             settings["member"] = checkpoint.run.members.index(checkpoint.member)
         checkpoint = checkpoint.path / "checkpoints" / str(checkpoint.step)
-    return _trained(Finetune, **locals())
+    named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
+    named["checkpoint"] = checkpoint
+    return _trained(Finetune, method, config, named, settings, save_dir, progress, callbacks)
 
 
 def train_online(
@@ -142,21 +146,24 @@ def train_online(
         method: xsac, sac, xtd3, td3, xtd3_dq or td3_dq. None: the method of `config`, or xsac.
         config, save_dir, resume, progress, callbacks, settings: as for `train`. So are the errors.
     """
-    return _trained(Online, **locals())
+    named = {"env_name": env_name, "max_steps": max_steps, "resume": resume}
+    return _trained(Online, method, config, named, settings, save_dir, progress, callbacks)
 
 
 @paths_from_here()
 def _trained(
     kind: type[Training],
-    *,
+    method: str | None,
+    config: str | Path | None,
+    named: Mapping[str, Any],
     settings: Mapping[str, object],
     save_dir: str | Path | None,
     progress: bool,
     callbacks: Sequence[Callback],
-    **named: Any,
 ) -> Policy:
-    """Trains a run with settings of class `kind`, from the arguments of `train` and the like: all its locals.
+    """Trains a run with settings of class `kind`, from the arguments of `train` and the like.
 
+    `named` are settings that are arguments there, `settings` all others, which count as the user's choice.
     Without `save_dir` the run's folder is a temporary one. It is deleted with the policy, but stays if a
     signal or a failure ends the run.
     """
@@ -171,7 +178,7 @@ def _trained(
     try:
         with stop, _printed_lines(progress):
             named = {**named, "save_dir": str(place), "tqdm": progress}
-            run = train_run(_settings(kind, named, settings), stop, [stop.call_back])
+            run = train_run(_settings(kind, method, config, named, settings), stop, [stop.call_back])
         if stop.received and not stop.by_callback:  # also if it came when nothing was left to do
             if stop.received != signal.SIGINT:
                 signal.raise_signal(stop.received)
@@ -189,9 +196,14 @@ def _trained(
     return policy
 
 
-def _settings(kind: type[Training], named: dict[str, Any], settings: Mapping[str, object]) -> Any:
-    """Makes settings of class `kind` of those that are arguments, `named`, and of others."""
-    method, config = named["method"], named["config"]
+def _settings(
+    kind: type[Training],
+    method: str | None,
+    config: str | Path | None,
+    named: Mapping[str, Any],
+    settings: Mapping[str, object],
+) -> Training:
+    """Returns the value of the run; see `_trained`. UserError if it cannot be."""
     if not isinstance(method, str | None) or method == "":
         raise UserError(f"method={method!r}: must be a name, as text")
     if not isinstance(config, str | Path | None):
@@ -199,30 +211,34 @@ def _settings(kind: type[Training], named: dict[str, Any], settings: Mapping[str
     for name, value in settings.items():
         if isinstance(value, bytes | set | frozenset | Iterator):  # numbers, no order, or read once
             raise UserError(f"{name}={value!r}: give a number, text, or a list of these")
-    given: dict[str, Any] = {
-        name: _typed(name, one) if isinstance(one, Mapping) and name in VARIED else one
-        for name, one in settings.items()
+    of_run, laid = settings_of(kind), dict(named)
+    for name, value in settings.items():
+        laid[name] = _typed(name, value) if isinstance(value, Mapping) and name in VARIED else value
+    laid |= {
+        name: of_run[name].checked(name, laid[name]) for name in laid.keys() & of_run if name != "dataset"
     }
-    given |= {name: one for name, one in named.items() if name not in ("method", "config", "dataset")}
-    of_run = settings_of(kind)
-    given |= {name: of_run[name].checked(name, given[name]) for name in given.keys() & of_run}
-    if "dataset" in named:
-        data, env_name = named["dataset"], given["env_name"]
-        if isinstance(data, list) and not data:
-            raise UserError("dataset: the list is empty: leave it out for the task's own data")
-        sources = [*data] if isinstance(data, list | tuple) else [data]
-        unused = given.get("unused_arrays", ())
-        if named.get("checkpoint"):
-            run = load_run(named["checkpoint"])
-            unused, env_name = unused or run.unused_arrays, env_name or run.env_name or ""
-            if ":" in env_name and not given["env_name"]:  # whose module is run only if it is named here
-                env_name = ""
-        task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
-        layout = Layout(task.episode_limit if task else None, unused=unused)
-        given["dataset"] = [_source(source, layout) for source in sources]
-    value = choose_config(kind, method, None if config is None else str(config), **given)
-    chosen = {name for name in ("method", "config") if named[name]}
-    return settings_from(value, given, {*settings, *chosen})
+    if "dataset" in laid:
+        laid["dataset"] = _sources(laid["dataset"], laid)
+    chosen = choose_config(kind, method, None if config is None else str(config), **laid)
+    of_user = [*settings, *["method"] * bool(method), *["config"] * bool(config)]
+    made: Training = settings_from(chosen, laid, of_user)
+    return made
+
+
+def _sources(data: Source | Sequence[Source], laid: Mapping[str, Any]) -> list[str | Dataset]:
+    """Returns the data to learn from: paths as they are, arrays as datasets with the task's layout."""
+    if isinstance(data, list) and not data:
+        raise UserError("dataset: the list is empty: leave it out for the task's own data")
+    sources: Sequence[Any] = [*data] if isinstance(data, list | tuple) else [data]
+    env_name, unused = laid["env_name"], laid.get("unused_arrays", ())
+    if laid.get("checkpoint"):
+        run = load_run(laid["checkpoint"])
+        unused, of_run = unused or run.unused_arrays, run.env_name or ""
+        # A user's own environment is code, which runs only if it is named here.
+        env_name = env_name or ("" if ":" in of_run else of_run)
+    task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
+    layout = Layout(task.episode_limit if task else None, unused=unused)
+    return [_source(source, layout) for source in sources]
 
 
 class _Stop(StopSignals):

@@ -30,7 +30,7 @@ class Domain(NamedTuple):
     text: str
     holds: Callable[[Any], bool] = lambda value: True
     infinite: bool = False  # whether inf is valid: it switches something off
-    kind: type | None = None  # of the values; None: that of the default
+    value_type: type | None = None  # of the values; None: that of the default
 
 
 def within(least: float, most: float) -> Domain:
@@ -44,21 +44,21 @@ def one_of(*names: str) -> Domain:
 
 
 def some_of(*names: str) -> Domain:
-    return Domain(f"one of {', '.join(names)}", lambda some: some and {*some} <= {*names}, kind=list)
+    return Domain(f"one of {', '.join(names)}", lambda some: some and {*some} <= {*names}, value_type=list)
 
 
 POSITIVE = Domain("positive", lambda x: x > 0)
 POSITIVE_OR_OFF = Domain("positive, or inf", lambda x: x > 0, infinite=True)
 NOT_NEGATIVE = Domain("at least 0", lambda x: x >= 0)
 AT_LEAST_ONE = Domain("at least 1", lambda x: x >= 1)
-COUNT, COUNT_OR_NONE = (within(least, MOST)._replace(kind=int) for least in (1, 0))
+COUNT, COUNT_OR_NONE = (within(least, MOST)._replace(value_type=int) for least in (1, 0))
 UNIT_INTERVAL = Domain("within [0, 1]", lambda x: 0 <= x <= 1)
 ABOVE_ZERO = Domain("within (0, 1]", lambda x: 0 < x <= 1)
 BELOW_ONE = Domain("within [0, 1)", lambda x: 0 <= x < 1)
 OPEN_UNIT_INTERVAL = Domain("within (0, 1)", lambda x: 0 < x < 1)
 EITHER = Domain("true or false")
-TEXT = Domain("text, not empty", lambda text: text != "", kind=str)
-SEVERAL = Domain("text, not empty", lambda texts: "" not in texts, kind=list)
+TEXT = Domain("text, not empty", lambda text: text != "", value_type=str)
+SEVERAL = Domain("text, not empty", lambda texts: "" not in texts, value_type=list)
 NAMED = SEVERAL._replace(
     text="NAME=VALUE, each name once",
     holds=lambda texts: len({text.partition("=")[0] for text in texts}) == len(texts),
@@ -74,14 +74,16 @@ class Setting:
     default: Any  # None: it may be None
     domain: Domain
     meaning: str  # empty: that of the base class's field of the same name
-    kind: type  # int, float, bool, str; tuple: widths; list: several texts; object: a function by its name
+    value_type: (
+        type  # int, float, bool, str; tuple: widths; list: several texts; object: a function by its name
+    )
     traced: bool = False  # a learner's number that sweeps within one program
     recorded: bool = False  # of a run's: part of its identity, as all of a learner's are
     neutral: Any = None  # with this value numbers are as without the setting, and runs do not record it
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     by_config: bool = False  # a method or a config file may choose its default
     of_checkpoint: bool = False  # in fine-tuning it is that of --checkpoint's run
-    instead_of: str = ""  # the learner's number that this one is used instead of; 0: it is not
+    finds: str = ""  # the learner's number that this one finds in training, unless it is 0
     of_start: bool = False  # whether it is a learner's number that only the first state depends on
     by_commas: bool = False  # how several texts are typed; else by a flag each
     positional: bool = False  # given without a flag, by its position; it must be given
@@ -90,7 +92,7 @@ class Setting:
     def valid(self) -> str:
         """The valid values, in words."""
         number = "a number" if self.domain.infinite else "a finite number"
-        word = {int: "a whole number", float: number}.get(self.kind, "")
+        word = {int: "a whole number", float: number}.get(self.value_type, "")
         return ", ".join(filter(None, (word, self.domain.text))) or "text"
 
     def checked(self, name: str, value: Any) -> Any:
@@ -100,7 +102,7 @@ class Setting:
         try:
             made = self._converted(value)
             with np.errstate(over="ignore"):
-                tested = float(np.float32(made)) if self.kind is float else made
+                tested = float(np.float32(made)) if self.value_type is float else made
             if not self.domain.holds(tested) or (tested == np.inf and not self.domain.infinite):
                 raise ValueError
         except (ValueError, TypeError, KeyError, OverflowError):
@@ -108,27 +110,27 @@ class Setting:
         return made
 
     def _converted(self, value: Any) -> Any:
-        if self.kind is list:
+        if self.value_type is list:
             texts = (value,) if isinstance(value, str) else tuple(value)
             return tuple(map(str.strip, ",".join(texts).split(","))) if self.by_commas and texts else texts
-        if self.kind is object:
+        if self.value_type is object:
             return value if value in self.functions.values() else self.functions[value]
-        if self.kind is tuple:
+        if self.value_type is tuple:
             if isinstance(value, str):  # () is a tuple without an entry, and no text is none
                 text = value.strip("()[] ").replace("/", ",").removesuffix(",")
                 value = text.split(",") if text or not value.strip() else ()
             return tuple(as_number(part, int) for part in (value if np.ndim(value) else [value]))
-        if self.kind is bool:
+        if self.value_type is bool:
             return {"true": True, "false": False}[as_typed(value).lower()]
-        if self.kind is not str:
-            return as_number(value, self.kind)
+        if self.value_type is not str:
+            return as_number(value, self.value_type)
         if not isinstance(value, str | Path):
             raise TypeError
         return str(value)
 
     def as_plain(self, value: Any) -> Any:
         """Returns a value as config files and config.json have it: functions by their names."""
-        if self.kind is object:
+        if self.value_type is object:
             return next(name for name, function in self.functions.items() if function is value)
         # float32's shortest decimal: 0.005, not 0.004999999888241291
         return float(str(np.float32(value))) if isinstance(value, np.floating | jax.Array) else value
@@ -169,9 +171,11 @@ def as_typed(value: object) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, float | np.floating) else str(value)
 
 
-def setting(default: Any, domain: Domain, meaning: str, *, kind: type | None = None, **more: Any) -> Any:
+def setting(
+    default: Any, domain: Domain, meaning: str, *, value_type: type | None = None, **more: Any
+) -> Any:
     """Declares a setting; `more` are further fields of its `Setting`."""
-    one = Setting(default, domain, meaning, kind or domain.kind or type(default), **more)
+    one = Setting(default, domain, meaning, value_type or domain.value_type or type(default), **more)
     return dataclasses.field(default=default, metadata={"setting": one, "pytree_node": one.traced})
 
 
@@ -187,7 +191,7 @@ def by_config(default: Any, domain: Domain, meaning: str, **more: Any) -> Any:
 
 def traced(default: float, domain: Domain, meaning: str = "", **more: Any) -> float:
     """Declares a learner's number that sweeps within one program."""
-    return setting(default, domain, meaning, kind=float, traced=True, **more)
+    return setting(default, domain, meaning, value_type=float, traced=True, **more)
 
 
 def static(default: T, domain: Domain, meaning: str = "", **more: Any) -> T:
@@ -198,7 +202,7 @@ def static(default: T, domain: Domain, meaning: str = "", **more: Any) -> T:
 def choice(meaning: str = "", /, **functions: Function) -> Function:
     """Declares a choice among functions, set by name or by the function itself; the first is the default."""
     first, domain = next(iter(functions.values())), Domain(f"one of {', '.join(functions)}")
-    return setting(first, domain, meaning, kind=object, functions=functions)
+    return setting(first, domain, meaning, value_type=object, functions=functions)
 
 
 def part(make: Callable[[], T]) -> T:

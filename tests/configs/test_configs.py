@@ -10,21 +10,34 @@ import pytest
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
-from xql_jax.runs.config_files import (
+from xql_jax.runs.config_files import choose_config, file_for_suite
+from xql_jax.runs.kinds import (
+    METHOD_SETTINGS,
+    OF_OFFLINE,
+    Finetune,
+    Offline,
+    Online,
     as_plain,
-    choose_config,
-    config_by,
-    file_for_suite,
     from_plain,
+)
+from xql_jax.runs.layers import (
+    DEFAULT,
+    FILE,
+    METHOD,
+    ORDER,
+    SUITE,
+    TABLE_4,
+    USER,
+    Config,
+    layers_of,
     settings_from,
 )
-from xql_jax.runs.kinds import METHOD_SETTINGS, OF_OFFLINE, Finetune, Offline, Online
 from xql_jax.runs.resolve import resolved
+from xql_jax.runs.varied import parse_ramps
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites import METHODS_OWN, Values
 from xql_jax.suites.online import ONLINE_VALUES
 from xql_jax.suites.tasks import SUITES, get_task
-from xql_jax.training.members import parse_ramps
 from xql_jax.workshop.commands.messages import sources_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +47,10 @@ FILES = {path.stem.removesuffix("_config") for path in (ROOT / "configs").glob("
 
 def get_config(name, *text):
     return runpy.run_path(str(ROOT / "configs" / f"{name}_config.py"))["get_config"](*text)
+
+
+def config_by(kind, name, tags, values):
+    return Config(kind, name, layers_of(kind, name, tags, values))
 
 
 def online(method, task="cartpole-swingup", network="paper"):
@@ -87,9 +104,35 @@ def test_a_layer_wins_over_those_before_it():
     assert get_config("pointmaze", "xql@finetune").beta == 0.5
     task = "antmaze-umaze-v0"
     file = choose_config(Offline, env_name=task, tuned=True)
-    assert (file.base["beta"], file.values["beta"]) == (0.6, 1.0)
-    settings = settings_from(file, {"env_name": task, "beta": 3.5, "batch_size": 8})
+    assert (file.layers.up_to(FILE)["beta"], file.values["beta"]) == (0.6, 1.0)
+    settings = settings_from(file, {"env_name": task, "beta": 3.5, "batch_size": "8"})
     assert (settings.values["beta"], settings.values["v_updates"], settings.batch_size) == (3.5, 4, 8)
+    layers = settings.layers
+    assert {layer: layers[layer].get("beta") for layer in ORDER if "beta" in layers[layer]} == {
+        DEFAULT: 2.0,
+        SUITE: 0.6,
+        TABLE_4: 1.0,
+        USER: 3.5,
+    }
+    assert [(layers.value(name), layers.layer(name)) for name in ("beta", "v_updates", "batch_size")] == [
+        (3.5, USER),
+        (4, TABLE_4),
+        (8, USER),
+    ]
+
+
+@pytest.mark.parametrize("method", [*OFFLINE, *ONLINE])
+def test_each_value_is_its_layers(method):
+    """The layers say the whole value of a run, and a layer of a suite or a file changes what lies below."""
+    kind, task = (Online, "hopper-hop") if method in ONLINE else (Finetune, "kitchen-complete-v0")
+    settings = settings_from(choose_config(kind, method, env_name=task), {"env_name": task, "seed": "7"})
+    layers = settings.layers
+    assert {name: layers.value(name) for name in settings.values} == settings.values
+    assert layers.up_to(USER) == settings.values | {"env_name": task, "seed": 7}
+    for place, layer in enumerate(ORDER[1:], 1):
+        below = layers.up_to(ORDER[place - 1])
+        if layer not in (METHOD, USER):  # a method declares, and a user gives, what may be so already
+            assert all(below[name] != value for name, value in layers[layer].items()), layer
 
 
 def test_a_row_is_for_whom_it_names():
@@ -215,7 +258,7 @@ def test_a_runs_value_goes_through_json(method):
     value = settings_from(choose_config(kind, method, env_name=task), given)
     again = from_plain(json.loads(json.dumps(as_plain(value))))
     assert again == value
-    assert again.base == value.base
+    assert again.layers == value.layers
     assert again.learner == value.learner
 
 
@@ -246,11 +289,8 @@ def test_what_a_file_changes_counts_as_chosen(tmp_path):
     seven = "config.beta = 7.0"
     value = resolved(settings_from(chosen_by(tmp_path, Offline, "own", seven, **own), own))
     assert (value.values["beta"], value.values["beta_nats"]) == (7.0, 0.0)
-    assert (
-        from_plain(json.loads(json.dumps(as_plain(value)))).chosen
-        == value.chosen
-        == {"beta", "dataset", "beta_nats"}
-    )
+    assert from_plain(json.loads(json.dumps(as_plain(value)))).choices == value.choices
+    assert value.choices == {"beta": FILE, "dataset": USER}
     assert (sources_of(value)["beta"], sources_of(value)["clip_rule"]) == ("config file", "suite")
     value = resolved(settings_from(chosen_by(tmp_path, Offline, "own", "pass", **own), own))
     assert (value.values["beta_nats"], sources_of(value)["beta"]) == (1.0, "default")

@@ -13,8 +13,9 @@ import pytest
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.envs import action_bounds, environment_maker
 from xql_jax.envs.simulated import SimulatedEnv
-from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.kinds import Offline
+from xql_jax.runs.layers import settings_from
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run
 from xql_jax.suites import DataFolder, Suite

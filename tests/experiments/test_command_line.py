@@ -14,6 +14,7 @@ from driver import MAIN, environment_of_processes
 
 from xql_jax.errors import UserError
 from xql_jax.runs.kinds import Finetune, Offline, Online
+from xql_jax.runs.layers import FILE, USER
 from xql_jax.settings import WIDTHS, Setting, settings_of, within
 from xql_jax.workshop.commands import command_line
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
@@ -58,7 +59,7 @@ def test_every_setting_is_explained_takes_its_default_and_refuses_what_is_beyond
         wrong = {int: [1.5, "many", True, -1, 2**31], float: ["many", float("inf")], bool: [1, "yes"]}
         bounded = one.domain.text.startswith(("at least", "within", "one of"))
         beyond = {float: [-1.0], str: ["moon"], list: [["moon"]]} if bounded else {}
-        for value in wrong.get(one.kind, [None]) + beyond.get(one.kind, []):
+        for value in wrong.get(one.value_type, [None]) + beyond.get(one.value_type, []):
             if value is None and one.default is None:
                 continue
             with pytest.raises(UserError, match=f"^{name}=.*: must be "):
@@ -86,9 +87,9 @@ def test_a_flag_is_read_by_its_domain(read):
     assert read == {"beta": 0.2, "num_critics": 1, "layer_norm": False, "loss": "plain"}
     assert (settings.values["actor_hidden_dims"], settings.values["value_hidden_dims"]) == ((8,), (8,))
     assert (settings.max_steps, settings.batch_size, settings.scale_rewards) == (1_000, 32, False)
-    assert settings.base["num_critics"] == 2  # the file's values stay as they are
-    assert settings.given >= {"beta", "value_hidden_dims", "max_steps"}
-    assert "discount" not in settings.given
+    assert settings.layers.up_to(FILE)["num_critics"] == 2  # the file's values stay as they are
+    assert settings.layers[USER].keys() >= {"beta", "value_hidden_dims", "max_steps"}
+    assert "discount" not in settings.layers[USER]
 
 
 def test_the_ends_of_a_domain_are_in_it(read):

@@ -195,7 +195,7 @@ def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_p
     place = {"checkpoint": str(alone), "env_name": env_name_of(name)}
     settings = {**SCHEDULE, **place, "save_dir": str(tmp_path)}
     again = load_data(resolved(made_settings(Finetune, config=small("xql"), **settings)), None).dataset
-    assert again.fingerprint() == load_run(alone).content["dataset_fingerprint"]
+    assert again.fingerprint() == load_run(alone).record["dataset_fingerprint"]
     choose(ChoiceSettings(**place, max_steps=3, hidden_dims="4", tqdm=False))
     assert "not the data" not in caplog.text
 
@@ -238,7 +238,7 @@ def test_a_policy_of_data_alone_stays_within_their_range(tmp_path, caplog):
     write_hdf5(tmp_path / "alone.hdf5", {**rows, "actions": actions}, {})
     path = trained(tmp_path / "runs", "Small", tmp_path / "alone.hdf5", env_name=None)
     assert "actions are in small units: entries 0-1, entry 0 of -0.0195 to 0.0593" in caplog.text
-    assert "small units" in load_run(path).content["warnings"][-1]
+    assert "small units" in load_run(path).record["warnings"][-1]
     low, high = actions.min(0), actions.max(0)
     far = 100 * np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     policy = load_policy(path)
@@ -281,13 +281,13 @@ def test_data_that_cannot_be_of_the_environment_are_warned_of(tmp_path, caplog):
     assert "another unit" in line
     caplog.clear()
     other = trained(tmp_path, "Small", tmp_path / "normalised.hdf5")
-    assert "VecNormalize" in load_run(other).content["warnings"][-1]
+    assert "VecNormalize" in load_run(other).record["warnings"][-1]
     assert caplog.text.count("VecNormalize") == 1
     alone = trained(tmp_path, "Small", tmp_path / "normalised.hdf5", env_name=None)
     caplog.clear()
     evaluated(alone, env_name=env_name_of("Small"), allow_other_bounds=True)  # its own was compared before
     assert caplog.text.count("VecNormalize") == 1
-    assert right.content["warnings"] == []
+    assert right.record["warnings"] == []
 
 
 def arrays_of(rows, actions, **others):

@@ -22,9 +22,10 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.runs import run_data
-from xql_jax.runs.config_files import choose_config, config_in, config_of, find_config, settings_from
+from xql_jax.runs.config_files import choose_config, config_in, config_of, find_config
 from xql_jax.runs.folder import identity_of, run_label
 from xql_jax.runs.kinds import Finetune
+from xql_jax.runs.layers import settings_from
 from xql_jax.runs.load import load_run
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data
@@ -169,7 +170,7 @@ def test_rlpd_needs_no_pretraining(data, tmp_path):
     changes = {"num_pretraining_steps": None, "warmup_steps": 4, "updates_per_step": 2.0}
     summary = run_finetuning(finetune_settings(data, "rlpd", save_dir=str(tmp_path), **changes))
     run = load_run(summary.path)
-    assert (run.handover, run.content["offline_fraction"], run.step) == (0, 0.5, 12)
+    assert (run.handover, run.record["offline_fraction"], run.step) == (0, 0.5, 12)
     assert int(run.states["seed3"].step) == 2 * (12 - 4)
 
 
@@ -222,7 +223,7 @@ def test_a_part_of_the_data_is_drawn_for_all_members_and_kept(data, tmp_path, ca
         made = resolved(finetune_settings(data, checkpoint=str(handover), member=member))
         part = load_data(made, None).dataset
         assert part.size == 50
-        assert part.fingerprint() == load_run(source.path).content["dataset_fingerprint"]
+        assert part.fingerprint() == load_run(source.path).record["dataset_fingerprint"]
     last = run_finetuning(dataclasses.replace(made, save_dir=str(tmp_path / "last"), max_steps=2))
     choose(ChoiceSettings(checkpoint=str(last.path), max_steps=1))  # by the same rows
     assert not any("not the data" in line for line in caplog.messages)

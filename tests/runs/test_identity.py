@@ -15,9 +15,10 @@ import xql_jax
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.errors import UserError
 from xql_jax.files import digest, read_record, write_record
-from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.kinds import Offline
+from xql_jax.runs.layers import settings_from
 from xql_jax.runs.load import PREPROCESSING, load_run
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data
@@ -116,8 +117,8 @@ def test_data_that_look_alike_to_a_learner_are_other_runs(tmp_path, given, pair)
     method = ours.pop("method", "xql")
     first, second = (xql_jax.train(method=method, dataset=arrays(**data), **ours) for data in pair)
     assert (
-        load_run(first.path).content["dataset_fingerprint"]
-        == load_run(second.path).content["dataset_fingerprint"]
+        load_run(first.path).record["dataset_fingerprint"]
+        == load_run(second.path).record["dataset_fingerprint"]
     )
     assert first.path != second.path
     factor = pair[1].get("rewards", 1.0) / pair[0].get("rewards", 1.0)

@@ -36,7 +36,7 @@ def test_a_run_that_goes_on_is_the_long_one(make):
     assert run.outcome() == expected
     before = contents(run.path)
     assert run.resume(**LONG) == run.path  # it had ended
-    content = load_run(run.path).content
+    content = load_run(run.path).record
     assert (content["max_steps"], [each["after_step"] for each in content["resumed"]]) == (18, [10])
     told = "at update 18 already: give --max_steps=18 or more, or for a shorter run another --save_dir"
     with pytest.raises(UserError, match=told):

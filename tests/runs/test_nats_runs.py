@@ -9,9 +9,10 @@ from tiny_runs import finetune_settings, offline_settings, small, states_of, wri
 
 import xql_jax
 from xql_jax.errors import UserError
-from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Finetune, Offline
+from xql_jax.runs.layers import settings_from
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.train import _warn_of_beta, train_run
 
@@ -113,6 +114,22 @@ def test_a_temperature_that_is_not_used_is_told(data, caplog):
     caplog.clear()
     train_run(offline_settings(data, **given, sweep="beta_nats=0.1,0.5 awr_temperature=1,2", n_step=3))
     assert "awr_temperature" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "is_told"),
+    [
+        ({}, False),  # policy_nats is off, because the temperature is chosen
+        ({"policy_nats": 0.0}, False),
+        ({"policy_nats": 0.1}, True),
+        ({"sweep": "policy_nats=0,0.1"}, True),
+        ({"ramp": "policy_nats=0.1:0.2"}, True),
+    ],
+)
+def test_a_temperature_is_told_to_be_unused_only_where_nats_find_it(caplog, given, is_told):
+    asked = {"dataset": "mine.npz", "awr_temperature": 2.0, "max_steps": 5, **given}
+    _warn_of_beta(resolved(settings_from(choose_config(Offline, **asked), asked)))
+    assert ("awr_temperature is not used" in caplog.text) is is_told
 
 
 @pytest.mark.parametrize(("online", "is_told"), [({}, False), ({"online": "beta=5:2"}, True)])

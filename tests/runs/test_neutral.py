@@ -8,9 +8,10 @@ from written_runs import write_run
 
 from xql_jax.files import digest
 from xql_jax.learners.registry import OFFLINE, make_learner
-from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Finetune, Offline, Online
+from xql_jax.runs.layers import settings_from
 from xql_jax.runs.load import load_run
 from xql_jax.runs.resolve import resolved
 from xql_jax.settings import values_of
@@ -54,7 +55,7 @@ def test_what_a_run_does_not_record_it_had_at_its_neutral_value(tmp_path, monkey
         for score, config in ((30.0, {}), (40.0, {"critic_weight_decay": 0.25}))
     ]
     runs = [load_run(path) for path in paths]
-    assert [values_of(run.value.learner)["critic_weight_decay"] for run in runs] == [0.0, 0.25]
-    assert [run.settings["config.critic_weight_decay"] for run in runs] == ["0", "0.25"]
+    assert [values_of(run.training.learner)["critic_weight_decay"] for run in runs] == [0.0, 0.25]
+    assert [run.settings_text["config.critic_weight_decay"] for run in runs] == ["0", "0.25"]
     last = read_ablation(tmp_path, field="critic_weight_decay")["last"]
     assert {*zip(last["value"], last["score"], strict=True)} == {(0.0, 30.0), (0.25, 40.0)}

@@ -27,8 +27,8 @@ def test_a_run_is_read_as_its_files_say(tmp_path):
         "unit": "update", "is_normalised": True,
     }  # fmt: skip
     assert {name: getattr(run, name) for name in expected} == expected
-    assert run.content["commit"] == COMMIT
-    assert run.settings["config.tau"] == "0.005"
+    assert run.record["commit"] == COMMIT
+    assert run.settings_text["config.tau"] == "0.005"
     members = {(member.seed, float(member.settings["config.beta"])): member for member in found.members}
     assert {key: list(member.values) for key, member in members.items()} == scores
     assert all(list(member.steps) == [1_000, 2_000] and member.is_finished for member in found.members)
@@ -92,9 +92,9 @@ def test_states_and_scores(listed, tmp_path):
     iql, *both = sorted(listed, key=lambda run: run.method)
     assert (iql.status, iql.method, [*iql.seeds], listed[iql].mean) == ("interrupted", "iql", [3], 7.0)
     # The mean of the last scores of the seeds, 4 and 8.
-    assert {run.settings["config.beta"]: listed[run].mean for run in both} == {"1": 6.0, "2": 5.0}
+    assert {run.settings_text["config.beta"]: listed[run].mean for run in both} == {"1": 6.0, "2": 5.0}
     # Student's interval of 4 and 8: 12.706 times 2.828 / sqrt(2). Of one seed there is none.
-    widths = {run.settings["config.beta"]: listed[run].interval for run in both}
+    widths = {run.settings_text["config.beta"]: listed[run].interval for run in both}
     assert widths == {"1": pytest.approx(25.41, abs=0.01), "2": pytest.approx(math.nan, nan_ok=True)}
     write_run(tmp_path / "h", "maze", "xql", {0: [1.0]}, diverged=[0], beta=1.0)
     [each] = list_runs([str(tmp_path / "h")])[0].items()

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from driver import contents, write_dataset  # noqa: F401
 
-from xql_jax.runs.config_files import config_by, config_from, settings_from
+from xql_jax.runs.config_files import values_in
 from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online
+from xql_jax.runs.layers import SUITE, Config, Layers, layers_of, settings_from
 from xql_jax.runs.load import load_run
 from xql_jax.suites import Values
 from xql_jax.training import trainer
@@ -46,8 +47,16 @@ def made(kind, config, **values):
     values = {name: value for name, value in values.items() if value is not None}
     own = {name for name, one in METHOD_SETTINGS.items() if name in values and not one.of_checkpoint}
     given = values.pop("given", own)
-    chosen = config_by(kind, *config) if isinstance(config, tuple) else config_from(kind, config)
+    if isinstance(config, tuple):
+        chosen = Config(kind, config[0], layers_of(kind, *config))
+    else:
+        chosen = config_from(kind, config)
     return settings_from(chosen, values, given)
+
+
+def config_from(kind, file):
+    """A file's config as if it were a suite's."""
+    return Config(kind, file.method, Layers({SUITE: values_in(kind, file)}), file.suite)
 
 
 def offline_settings(folder, **changes):

@@ -103,7 +103,7 @@ def test_a_killed_raylet_and_a_killed_worker_lose_nothing(tmp_path, address, her
     kill(until(lambda: workers(HEAD, seen), "training on the first node"))
     assert driver.wait(SECONDS) == 0, front_log(settings)
     assert ": failed: " not in front_log(settings)
-    assert sum(len(cell.run.content["resumed"]) for cell in make_plan(settings)) == 2
+    assert sum(len(cell.run.record["resumed"]) for cell in make_plan(settings)) == 2
     assert results(settings) == here
 
 
@@ -116,5 +116,5 @@ def test_after_the_heads_death_the_same_command_goes_on_in_a_new_cluster(tmp_pat
     until(lambda: not processes(OTHER, "/raylet"), "end of the second node")
     start_cluster(address)
     assert start_driver(settings).wait(SECONDS) == 0, front_log(settings)
-    assert any(cell.run.content["resumed"] for cell in make_plan(settings))
+    assert any(cell.run.record["resumed"] for cell in make_plan(settings))
     assert results(settings) == here

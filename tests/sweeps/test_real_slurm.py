@@ -135,7 +135,7 @@ def test_warnings_and_a_requeue_lose_nothing_and_double_nothing(tmp_path, here):
     for job, cell in zip(both, make_plan(settings), strict=True):
         said = re.findall(r"stopped by (\w+) after step ([\d,]+)", log(settings, job))
         assert [name for name, _ in said] == ["SIGUSR2", "SIGTERM", "SIGUSR2"]
-        resumed = [one["after_step"] for one in cell.run.content["resumed"]]
+        resumed = [one["after_step"] for one in cell.run.record["resumed"]]
         assert [int(step.replace(",", "")) for _, step in said] == resumed  # nothing is trained twice
         assert 0 < resumed[0] < resumed[1] < resumed[2] < TASKS["max_steps"]
         assert log(settings, job).count("resuming after") == 3

@@ -26,6 +26,7 @@ from xql_jax.learners.parts import (
 from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.learners.xql import InSample, TemporalDifference
 from xql_jax.networks.mlp import WITH_BIAS
+from xql_jax.runs.varied import parse_ramps
 from xql_jax.settings import internal, settings_of, values_of, with_values
 from xql_jax.training.accelerator import (
     in_few_kernels,
@@ -34,7 +35,7 @@ from xql_jax.training.accelerator import (
     switched_off,
     with_constants,
 )
-from xql_jax.training.members import learners_of, make_members, parse_ramps, stacked
+from xql_jax.training.members import learners_of, make_members, stacked
 from xql_jax.types import Batch, Windows
 
 UPDATES = 20

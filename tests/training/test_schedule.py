@@ -8,8 +8,9 @@ import pytest
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
+from xql_jax.runs.varied import parse_ramps
 from xql_jax.settings import settings_of, values_of
-from xql_jax.training.members import Ramp, parse_ramps, ramped
+from xql_jax.training.members import Ramp, ramped
 from xql_jax.training.schedule import Schedule
 
 KNOWN = settings_of(make_learner("xql"))

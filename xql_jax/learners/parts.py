@@ -403,7 +403,7 @@ class WeightedCloning(PolicyObjective):
         NOT_NEGATIVE,
         "Weights the actions that are cloned by exp((Q - V) * T), where T holds the divergence of a "
         "minibatch's weights from the data, in nats; 0: by the method's own weights.",
-        instead_of="awr_temperature",
+        finds="awr_temperature",
         neutral=0.0,
     )
     max_weight: Numeric = traced(

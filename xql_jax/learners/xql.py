@@ -31,7 +31,7 @@ class GumbelRegression(Part):
         NOT_NEGATIVE,
         "Finds beta: the weights exp((Q - V) / beta) are held at this divergence from the data, in nats, and "
         "beta is where it begins; 0: beta stays.",
-        instead_of="beta",
+        finds="beta",
     )
     clip: Numeric = traced(7.0, POSITIVE_OR_OFF, "Bound on (target - fit) / beta; inf: none.")
     loss: Callable[..., Array] = choice(

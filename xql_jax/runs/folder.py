@@ -23,12 +23,13 @@ from xql_jax.files import as_json, digest, locked, read_record, write_record
 from xql_jax.files.paths import as_written, located
 from xql_jax.logs.csv_rows import TIMES
 from xql_jax.runs.kinds import EVALUATION_SEED, METHOD_SETTINGS, Acting, Finetune, FromData, Training
+from xql_jax.runs.layers import CHECKPOINT, FILE
 from xql_jax.runs.load import FINGERPRINT, LOCK, OF_DATA, PREPROCESSING, Run, load_run
 from xql_jax.runs.machine import differences, other_code, surroundings
 from xql_jax.runs.run_data import RunData
+from xql_jax.runs.varied import as_recorded, fields_of, parse_ramps
 from xql_jax.settings import as_typed, recorded_values, settings_of
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
-from xql_jax.training.members import fields_given
 from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
@@ -184,7 +185,7 @@ class RunFolder:
             with contextlib.suppress(UserError):
                 run = load_run(folder)
                 is_alike = {**run.identity_now, **any_data} == {**self.identity, **any_data}
-                is_this = is_alike and run.content["dataset"] == names and run.status == "interrupted"
+                is_this = is_alike and run.record["dataset"] == names and run.status == "interrupted"
             if is_this:
                 raise UserError(
                     f"{folder} cannot go on: its data, {self.data.dataset.source}, have other numbers than "
@@ -243,7 +244,7 @@ class RunFolder:
         if isinstance(settings, Finetune):
             content["data_seed"] = settings.data_seed
         if settings.source:  # what runs of other seeds have, too
-            content["checkpoint_settings"] = digest({**settings.source.settings, "sweep": ""})[:16]
+            content["checkpoint_settings"] = digest({**settings.source.settings_text, "sweep": ""})[:16]
         write_record(self.files.config, {**began, **content})
 
     def finished(self) -> Run | None:
@@ -263,7 +264,7 @@ class RunFolder:
             summary = run.summary
         if summary["status"] != "finished" or summary["step"] < self.max_steps:
             return None
-        if changed := other_code(run.content, self.settings.task):
+        if changed := other_code(run.record, self.settings.task):
             LOG.warning(
                 f"{self.path} was trained by other code ({changed}), and is only loaded: to train anew, give "
                 "another --save_dir, or delete it"
@@ -347,8 +348,14 @@ def run_label(settings: Training) -> str:
     label depends only on the settings, not on how they were typed. Characters that some file systems do not
     allow are left out.
     """
-    base, identity = {"network": "paper", **settings.base}, identity_of(settings)
-    swept = dict(fields_given(identity["sweep"]))
+    identity, known = identity_of(settings), settings_of(settings) | settings_of(settings.learner)
+    of_source = settings.layers[CHECKPOINT].items()
+    base = {"network": "paper", **settings.layers.up_to(FILE)}
+    base |= {name: value for name, value in of_source if not known[name].of_checkpoint}
+    if usual := base.get(settings.changing):  # in the form that `resolved` gives
+        ramps = parse_ramps(usual, known, settings.max_steps, f"--{settings.changing}")
+        base[settings.changing] = as_recorded(ramps)
+    swept = dict(fields_of(identity["sweep"]))
     ours = {name: value for name, value in identity["config"].items() if name in base and value is not None}
     of_run = {name: identity[name] for name in LABELLED if name in identity}
     changed = {

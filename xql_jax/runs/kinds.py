@@ -7,16 +7,18 @@ settings are properties, once `resolved` (resolve.py) has decided what a user le
 
 import dataclasses
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.names import unused_arrays
 from xql_jax.data.preprocessing import PreprocessingSettings
-from xql_jax.errors import UserError
-from xql_jax.learners.registry import OFFLINE, ONLINE
+from xql_jax.errors import UserError, nearest
+from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.numerics.jax_settings import MATMUL_PRECISIONS
 from xql_jax.rollout.scores import steps_in_words
+from xql_jax.runs.layers import FILE, USER, Layers
+from xql_jax.runs.varied import fields_of, parse_ramps, parse_sweep
 from xql_jax.settings import (
     ANY,
     COUNT,
@@ -34,8 +36,8 @@ from xql_jax.settings import (
     values_of,
     within,
 )
-from xql_jax.suites.tasks import SUITES, Task, get_task
-from xql_jax.training.members import Member, Ramp, fields_given, make_members, parse_ramps, parse_sweep
+from xql_jax.suites.tasks import SUITES, Task, get_task, own_attribute
+from xql_jax.training.members import Member, Ramp, make_members
 from xql_jax.training.schedule import ActingSchedule, ActingSettings, Exploration, Intervals, Schedule
 from xql_jax.types import Horizon, Json
 
@@ -79,9 +81,7 @@ class Training(Intervals, Kept):
     learner: Any = None  # with its hyperparameters
     suite: str = ""  # whose values the learner has, where a user gives none
     origin: str = ""  # of the values, in words: the config file, or the suite
-    base: Json = dataclasses.field(default_factory=dict)  # `values` by that alone, without --tuned
-    given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
-    by_file: frozenset[str] = frozenset()  # those that a config file has otherwise than its suite
+    layers: Layers = dataclasses.field(default_factory=Layers)  # which of them each value is from
     source: Any = None  # the `Run` of --checkpoint
 
     env_name: str | None = setting(None, TEXT, "")
@@ -142,10 +142,14 @@ class Training(Intervals, Kept):
         return Horizon(max(self.n_step, self.action_chunk), self.action_chunk > 1)
 
     @property
+    def measured(self) -> Mapping[str, int]:
+        """Steps between rows of quantities other than metrics, by the method that measures each; 0: none."""
+        return {}
+
+    @property
     def schedule(self) -> Schedule:
-        further = {name: every for name, every in self.intervals.items() if not hasattr(Intervals, name)}
-        measured = {f"{name.removesuffix('_interval')}s": every for name, every in further.items() if every}
-        return Schedule(**_fields_of(Schedule, self), measured=measured)
+        measured = {name: interval for name, interval in self.measured.items() if interval}
+        return Schedule(**_fields_of(Schedule, self) | {"measured": measured})
 
     @property
     def all_steps(self) -> str:
@@ -181,14 +185,13 @@ class Training(Intervals, Kept):
         return parse_ramps(text, settings_of(self.learner), self.max_steps, flag, self.grid)
 
     @property
-    def chosen(self) -> set[str]:
-        """The names of what the user gives, or has in a file, before a hand-over."""
-        return self.by_user | self.by_file
+    def choices(self) -> dict[str, str]:
+        """The layer of each value that is a user's choice: `FILE`, or `USER` by a flag, a sweep or a ramp.
 
-    @property
-    def by_user(self) -> set[str]:
-        """The names of what the user gave, sweeps or ramps, before a hand-over."""
-        return {*self.given, *dict(fields_given(f"{self.sweep} {getattr(self, 'ramp', '')}"))}
+        Not of what changes at a hand-over.
+        """
+        varied = dict(fields_of(f"{self.sweep} {getattr(self, 'ramp', '')}"))
+        return dict.fromkeys(self.layers[FILE], FILE) | dict.fromkeys({*self.layers[USER], *varied}, USER)
 
 
 def _fields_of(kind: type[Any], settings: Training) -> Json:
@@ -309,6 +312,10 @@ class Online(Acting):
         5_000, COUNT_OR_NONE, "{Steps} between rows of bellman_errors.csv; 0: none."
     )
 
+    @property
+    def measured(self) -> Mapping[str, int]:
+        return {"bellman_errors": self.bellman_error_interval}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finetune(FromData, Acting, Exploration):
@@ -339,7 +346,7 @@ class Finetune(FromData, Acting, Exploration):
         UNIT_INTERVAL,
         "Share of the data in every minibatch after the hand-over, 0.5 in RLPD. None: data and online "
         "transitions are drawn with equal probability, as in IQL.",
-        kind=float,
+        value_type=float,
     )
     online: str = by_config(
         "",
@@ -363,7 +370,7 @@ class Finetune(FromData, Acting, Exploration):
     @property
     def data_seed(self) -> int:
         """By which --init_dataset_size draws: the source's first, so that --member keeps the rows of all."""
-        return self.source.content.get("data_seed", self.source.seeds[0]) if self.source else self.seed
+        return self.source.record.get("data_seed", self.source.seeds[0]) if self.source else self.seed
 
     @property
     def buffer_size(self) -> int:
@@ -378,8 +385,54 @@ class Finetune(FromData, Acting, Exploration):
         return dataclasses.replace(super().acting, **own)
 
 
-OF_OFFLINE = {name: one for name, one in settings_of(Finetune).items() if one.by_config}
-OF_ONLINE = {name: one for name, one in settings_of(Online).items() if one.by_config}
+OF_OFFLINE = {name: setting for name, setting in settings_of(Finetune).items() if setting.by_config}
+OF_ONLINE = {name: setting for name, setting in settings_of(Online).items() if setting.by_config}
 METHOD_SETTINGS = OF_OFFLINE | OF_ONLINE  # those that methods and config files give defaults to
-KINDS: dict[str, type[Training]] = {one.kind: one for one in (Offline, Online, Finetune)}
+KINDS: dict[str, type[Training]] = {kind.kind: kind for kind in (Offline, Online, Finetune)}
 OFFLINE_TRAINING, ONLINE_TRAINING, FINE_TUNING = KINDS
+
+
+def check_method(method: str, kind: type[Training]) -> None:
+    """Raises UserError unless METHOD or METHOD+POLICY is one of the kind's; the line says what trains it."""
+    name = method_of(method)
+    if ":" in name:
+        own_attribute(name, "--method")  # imports it: a user named it, not a file of a run
+    if name in kind.methods:
+        return
+    hint = f"nearest known: {nearest(name, kind.methods)}"
+    for other in (Offline, Online):
+        if name in other.methods:
+            hint = f"xql-train-{other.kind} trains it, in Python xql_jax.train{'_online' * (other is Online)}"
+    raise UserError(f"unknown method {name!r} here: {hint}")
+
+
+def as_plain(settings: Training) -> Json:
+    """Returns the value of a run as JSON has it, for another process."""
+    return {
+        "kind": settings.kind,
+        "method": settings.method,
+        "settings": values_of(settings),
+        "learner": values_of(settings.learner),
+        "suite": settings.suite,
+        "origin": settings.origin,
+        "layers": settings.layers.tables,
+    }
+
+
+def from_plain(plain: Json) -> Training:
+    """Returns the value that `as_plain` was given. Imports the module of a user's own method."""
+    kind = KINDS[plain["kind"]]
+    check_method(plain["method"], kind)
+    tables = {layer: _with_tuples(table) for layer, table in plain["layers"].items()}
+    return kind(
+        method=plain["method"],
+        learner=make_learner(plain["method"], plain["learner"]),
+        suite=plain["suite"],
+        origin=plain["origin"],
+        layers=Layers(tables),
+        **plain["settings"],
+    )
+
+
+def _with_tuples(values: Json) -> Json:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -44,10 +44,11 @@ from xql_jax.runs.kinds import (
     ONLINE_TRAINING,
     Training,
 )
+from xql_jax.runs.varied import as_recorded
 from xql_jax.settings import neutral_values, settings_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
-from xql_jax.training.members import Divergence, Member, as_recorded, learners_of, ramped, stacked
+from xql_jax.training.members import Divergence, Member, learners_of, ramped, stacked
 from xql_jax.types import ActionBounds, Horizon, Json, Learner, State
 
 LOG = logging.getLogger(__name__)
@@ -127,37 +128,37 @@ class Run:
     of the checkpoint at `step`.
     """
 
-    def __init__(self, path: Path, content: Json, step: int | None, member: int | None, env_name: str | None):
-        self.path, self.content = path, content  # of config.json
+    def __init__(self, path: Path, record: Json, step: int | None, member: int | None, env_name: str | None):
+        self.path, self.record = path, record  # of config.json
         self.name = as_written(str(path))  # for lists
         self.had_ended = False  # before the training that returned it, so that nothing was done
         self.allows_other_bounds = False
         self.stopped_by: signal.Signals | None = None  # the signal that ended that training early
         self.wanted_step, self._wanted_member = step, member  # None: the last step, all members
-        self.identity = {name: content[name] for name in content["defining"]}  # what its numbers depend on
-        self.run_id: str = content["run"]  # the digest of its identity, which all files of the run contain
+        self.identity = {name: record[name] for name in record["defining"]}  # what its numbers depend on
+        self.run_id: str = record["run"]  # the digest of its identity, which all files of the run contain
         self.files = TrainingFiles(path, self.run_id)
-        self.method: str = content["config"]["algorithm"]
-        self.env_name: str | None = content["env_name"]  # None for a run on data without a task
-        self.dataset: str = content["name"]  # the task's name or, without one, the data's
+        self.method: str = record["config"]["algorithm"]
+        self.env_name: str | None = record["env_name"]  # None for a run on data without a task
+        self.dataset: str = record["name"]  # the task's name or, without one, the data's
         self._acts_in: str | None = env_name or self.env_name
         self._is_named = env_name is not None  # by the user, who may have the run from somebody else
-        self.references = References(*content["references"]) if "references" in content else None
-        first, last = content["seeds"]
+        self.references = References(*record["references"]) if "references" in record else None
+        first, last = record["seeds"]
         self.seeds = range(first, last + 1)
-        observation_dim, action_dim = content["sizes"]
+        observation_dim, action_dim = record["sizes"]
         self.sizes: tuple[int, int] = observation_dim, action_dim
-        self.handover: int | None = content.get("num_pretraining_steps")  # updates before the first step
+        self.handover: int | None = record.get("num_pretraining_steps")  # updates before the first step
         self.is_online = self.method in ONLINE  # it learned from its own replay buffer alone
         of_data = OFFLINE_TRAINING if self.handover is None else FINE_TUNING
         self.kind = ONLINE_TRAINING if self.is_online else of_data  # one of `KINDS`
-        self.max_steps = int(content["max_steps"])
+        self.max_steps = int(record["max_steps"])
         self.unit = KINDS[self.kind].unit
 
     @functools.cached_property
-    def config(self) -> Json:
+    def hyperparameters(self) -> Json:
         """The method and its hyperparameters, without what left after the run's version."""
-        recorded = {**_neutral_of_method(self.method), **self.content["config"]}
+        recorded = {**_neutral_of_method(self.method), **self.record["config"]}
         return {name: value for name, value in recorded.items() if name not in LEFT}
 
     @functools.cached_property
@@ -171,7 +172,7 @@ class Run:
             config = {name: value for name, value in config.items() if name not in LEFT}
         with contextlib.suppress(UserError):  # the value of a user's own method may not be known here
             if self.identity.get(changing):
-                return self.identity | {"config": config, changing: as_recorded(self.value.ramps)}
+                return self.identity | {"config": config, changing: as_recorded(self.training.ramps)}
         return self.identity | {"config": config}
 
     @functools.cached_property
@@ -180,14 +181,14 @@ class Run:
         return self.identity.get(PREPROCESSING) or self.fitted.numbers_digest()
 
     @functools.cached_property
-    def settings(self) -> dict[str, str]:
+    def settings_text(self) -> dict[str, str]:
         """All settings that its numbers depend on, as text, by their names on the command line."""
         values = neutral_values(KINDS[self.kind])
         recorded = {**self.identity_now, "max_steps": self.max_steps}
         values |= {name: value for name, value in recorded.items() if name not in NO_SETTINGS}
-        values |= {f"config.{name}": value for name, value in self.config.items()}
+        values |= {f"config.{name}": value for name, value in self.hyperparameters.items()}
         if "checkpoint" in values:  # its seeds are no setting
-            values["checkpoint"] = {**values["checkpoint"], "run": self.content["checkpoint_settings"]}
+            values["checkpoint"] = {**values["checkpoint"], "run": self.record["checkpoint_settings"]}
         widths = [name for name in values if name.endswith("_hidden_dims")]
         if len(widths) > 1 and len({as_text(values[name]) for name in widths}) == 1:
             values["config.hidden_dims"] = values[widths[0]]
@@ -197,7 +198,7 @@ class Run:
     @property
     def sources(self) -> list[str]:
         """The sources of its data, none for the task's own; UserError if they were arrays in memory."""
-        sources, stamps = self.content.get("dataset", []), self.content.get("data_files", ())
+        sources, stamps = self.record.get("dataset", []), self.record.get("data_files", ())
         if sources and stamps is None and not any(source.startswith(SOURCE_PREFIXES) for source in sources):
             raise UserError(f"{self.path}: its data were arrays in memory: give dataset= again, or --dataset")
         return sources
@@ -205,7 +206,7 @@ class Run:
     @property
     def unused_arrays(self) -> Sequence[str]:
         """The names of arrays that were not read of its data."""
-        return self.content.get("unused_arrays", ())
+        return self.record.get("unused_arrays", ())
 
     @property
     def summary(self) -> Json:
@@ -252,7 +253,7 @@ class Run:
                 f"{file}: damaged: it is not as the run wrote it; delete it and "
                 "summary.json: --resume writes them again"
             )
-        return parse_rows(text, self.content["columns"]["settings"], file)
+        return parse_rows(text, self.record["columns"]["settings"], file)
 
     @property
     def task(self) -> Task:
@@ -278,12 +279,12 @@ class Run:
             )
 
     @functools.cached_property
-    def value(self) -> Training:
+    def training(self) -> Training:
         """The value that was trained. Settings on which no number depends have their defaults."""
         check_platforms()
-        kind, content = KINDS[self.kind], with_numbers(self.content)
+        kind, content = KINDS[self.kind], with_numbers(self.record)
         recorded = [name for name, one in settings_of(kind).items() if one.recorded or name == "dataset"]
-        own = {name: one for name, one in with_numbers(self.config).items() if name != "algorithm"}
+        own = {name: one for name, one in with_numbers(self.hyperparameters).items() if name != "algorithm"}
         try:
             return kind(
                 method=self.method,
@@ -300,19 +301,19 @@ class Run:
     @property
     def horizon(self) -> Horizon:
         """What its transitions span."""
-        return self.value.horizon
+        return self.training.horizon
 
     @functools.cached_property
     def learner(self) -> Learner:
         """The learner with the values of its --ramp or --online at the step that is read."""
-        learner, since = self.value.learner.scheduled(self.max_steps), self.step - (self.handover or 0)
+        learner, since = self.training.learner.scheduled(self.max_steps), self.step - (self.handover or 0)
         is_before = self.handover is not None and since <= 0
-        return learner if is_before else ramped(learner, self.value.ramps, since)
+        return learner if is_before else ramped(learner, self.training.ramps, since)
 
     @functools.cached_property
     def members(self) -> list[Member]:
         """The members, or the wanted one alone."""
-        every, index = self.value.members, self._wanted_member
+        every, index = self.training.members, self._wanted_member
         if index is None:
             return every
         if not 0 <= index < len(every):
@@ -369,7 +370,7 @@ class Run:
     @property
     def ranges(self) -> Ranges | None:
         """Its data's observations, by entry; None if an older run did not record them."""
-        content = self.content.get("observations")
+        content = self.record.get("observations")
         return Ranges.of_json(content) if content else None
 
     def compared_with(self, task: Task, env: VectorEnv) -> list[str]:
@@ -381,7 +382,7 @@ class Run:
 
     def preprocessing_of(self, dataset: Dataset) -> Preprocessing:
         """Returns the run's preprocessing for data that may be others: `top_returns` is a share of these."""
-        share = self.content.get("top_returns", 1.0)
+        share = self.record.get("top_returns", 1.0)
         if share == 1.0:
             return self.preprocessing
         return dataclasses.replace(self.preprocessing, most_rows=float(share * dataset.size))
@@ -446,7 +447,7 @@ class Run:
         for one in diverged:
             when = Divergence(one["step"], one["quantity"], one.get("after")).when(self.unit)
             lines.append(f"diverged: {one['member']} {when} ({one['quantity']}); its policy is from before")
-        return [*lines, *self.content.get("warnings", ())]
+        return [*lines, *self.record.get("warnings", ())]
 
     @property
     def what(self) -> str:

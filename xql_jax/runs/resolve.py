@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
-from xql_jax.runs.config_files import choose_config, settings_from
-from xql_jax.runs.kinds import METHOD_SETTINGS, Acting, Finetune, FromData, Offline, Training
+from xql_jax.runs.config_files import choose_config
+from xql_jax.runs.kinds import Acting, Finetune, FromData, Offline, Training
+from xql_jax.runs.layers import CHECKPOINT, OFF, SUITE, USER, is_above, settings_from
 from xql_jax.runs.load import Run, load_run
+from xql_jax.runs.varied import as_recorded, fields_of, joined
 from xql_jax.settings import settings_of, values_of, with_values
 from xql_jax.suites.online import DM_CONTROL_NAMES
 from xql_jax.suites.tasks import TASKS, Task
-from xql_jax.training.members import as_recorded, fields_given, parse_ramps
 from xql_jax.types import Batch, CalibratedBatch
 
 LOG = logging.getLogger(__name__)
@@ -23,26 +24,24 @@ T = TypeVar("T", bound=Training)
 
 def resolved(settings: T) -> T:
     """Returns the settings with all decided that they leave open; UserError for mistakes in them."""
-    made: Any = _with_source(settings) if isinstance(settings, Finetune) else settings
+    made: Any = _with_checkpoint(settings) if isinstance(settings, Finetune) else settings
     task = made.task
     if isinstance(made, FromData):
         _check_task(made)
-    made = _with_given(dataclasses.replace(made, env_name=task.name if task else None))
+    made = switched_off(dataclasses.replace(made, env_name=task.name if task else None))
     # After so many updates, learning rates that decay are 0; `scheduled` changes nothing else.
     updates = (made.num_pretraining_steps or math.inf) if isinstance(made, Finetune) else made.max_steps
-    sweep = " ".join(f"{name}={','.join(f'{x:.9g}' for x in values)}" for name, values in made.grid.items())
+    sweep = joined((name, ",".join(f"{x:.9g}" for x in values)) for name, values in made.grid.items())
     made = dataclasses.replace(made, sweep=sweep, learner=made.learner.scheduled(updates))
     if made.changing:
-        known, usual = settings_of(made.learner), made.base.get(made.changing, "")
-        base = {**made.base, made.changing: as_recorded(parse_ramps(usual, known, 1, ""))}
-        made = dataclasses.replace(made, base=base, **{made.changing: as_recorded(made.ramps)})
+        made = dataclasses.replace(made, **{made.changing: as_recorded(made.ramps)})
     _check_varied(made)
     if isinstance(made, Finetune):
         _check_finetuning(made)
     if task and task.suite.is_compiled:
         _check_compiled(made, task)
     if isinstance(made, Acting):
-        if "environment_timeout" in made.given and not made.processes:
+        if "environment_timeout" in made.layers[USER] and not made.processes:
             raise UserError("--environment_timeout: has no effect without --processes")
         made = dataclasses.replace(made, round_steps=_round_steps(made))
     return made
@@ -62,33 +61,32 @@ def _check_task(settings: FromData) -> None:
         )
 
 
-def _with_given(settings: T) -> T:
-    """Returns the settings without what is declared `instead_of` something that a user chose.
+def switched_off(settings: T) -> T:
+    """Returns the settings without a number that finds another one, if that is chosen in a later layer.
 
-    A user chooses by a flag, a sweep, a ramp or a file; the flags decide over the file. What is chosen itself
-    stays.
+    So a `beta` that is given, swept or ramped switches `beta_nats` off, which a suite or a file may have; a
+    file's `beta` only a suite's. A number that is chosen in the same layer, or in a later one, stays.
     """
     if settings.source:  # whose run has decided it
         return settings
-    by_user, chosen, values = settings.by_user, settings.chosen, settings.values
+    choices, values = settings.choices, settings.values
     off = {
         name: 0.0
-        for name, one in settings_of(settings.learner).items()
-        if one.instead_of in chosen and values[name]
-        if name not in (by_user if one.instead_of in by_user else chosen)
+        for name, setting in settings_of(settings.learner).items()
+        if setting.finds in choices and values[name]
+        if is_above(choices[setting.finds], choices.get(name, SUITE))
     }
-    if not off:
-        return settings
-    learner = with_values(settings.learner, off)
-    return dataclasses.replace(settings, learner=learner, given=settings.given | {*off})
+    learner, layers = with_values(settings.learner, off), settings.layers.with_values(OFF, off)
+    return dataclasses.replace(settings, learner=learner, layers=layers)
 
 
 def _check_varied(settings: Training) -> None:
     """Raises UserError for a hyperparameter given twice, and for nats or a horizon that cannot be."""
-    if twice := [name for name in settings.grid if name in settings.given]:
+    of_user = settings.layers[USER]
+    if twice := [name for name in settings.grid if name in of_user]:
         raise UserError(f"--{twice[0]}: --sweep varies {twice[0]}, too: leave out one of them")
     ramped, flag = [ramp.name for ramp in settings.ramps], f"--{settings.changing}"
-    if not settings.schedule.handover and (lost := [name for name in ramped if name in settings.given]):
+    if not settings.schedule.handover and (lost := [name for name in ramped if name in of_user]):
         raise UserError(f"--{lost[0]}: {flag} sets {lost[0]} from the first update on: leave out one of them")
     later = [nats for ramp in settings.ramps if ramp.name == "beta_nats" for nats in ramp.values]
     most, size = max(*settings.nats, *later, 0.0), settings.batch_size
@@ -118,7 +116,7 @@ def _check_finetuning(settings: Finetune) -> None:
     learner, fraction, size = settings.learner, settings.offline_fraction, settings.batch_size
     if learner.batch_type not in (Batch, CalibratedBatch):
         raise UserError(f"{settings.method} cannot be fine-tuned: it does not learn from single transitions")
-    if "acting_temperature" in settings.given and hasattr(learner, "exploration_noise"):
+    if "acting_temperature" in settings.layers[USER] and hasattr(learner, "exploration_noise"):
         raise UserError(
             f"--acting_temperature: {settings.method} has no spread of its own: give --exploration_noise"
         )
@@ -172,16 +170,18 @@ def _round_steps(settings: Acting) -> int:
     )
 
 
-def _with_source(settings: Finetune) -> Finetune:
-    """Returns the settings with those of --checkpoint's run, where it decides; UserError if it cannot be."""
+def _with_checkpoint(settings: Finetune) -> Finetune:
+    """Returns the settings with the values of --checkpoint's run, where it decides, and with the hand-over's.
+
+    UserError if there can be no such run.
+    """
     if settings.checkpoint is not None:
-        settings = _settings_of(_source(settings), settings)
+        settings = _settings_after(_source(settings), settings)
     elif settings.member is not None:
         raise UserError("--member chooses among those of --checkpoint, which is not given")
-    if "online" in settings.given:
-        return settings
-    chosen = settings.by_user if "online" in settings.by_file else settings.chosen
-    return dataclasses.replace(settings, online=_online_of_config(settings.online, chosen))
+    layer, choices = settings.layers.layer("online"), settings.choices
+    kept = {name for name, of_choice in choices.items() if is_above(of_choice, layer)}
+    return dataclasses.replace(settings, online=_changes_at_handover(settings.online, kept))
 
 
 def _source(settings: Finetune) -> Run:
@@ -192,12 +192,15 @@ def _source(settings: Finetune) -> Run:
         env_name=settings.env_name,
         allow_other_bounds=settings.allow_other_bounds,
     )
-    changeable = {name for name, one in settings_of(Finetune).items() if not one.of_checkpoint}
+    of_run = settings_of(Finetune)
+    changeable = {name for name, setting in of_run.items() if not setting.of_checkpoint}
     if settings.method == source.method:
         changeable.add("method")
-    if unfit := sorted(settings.given - changeable, key=lambda name: (name != "hidden_dims", name)):
+    if unfit := sorted(
+        settings.layers[USER].keys() - changeable, key=lambda name: (name != "hidden_dims", name)
+    ):
         remedy, known = "it stays, so leave this out", settings_of(make_learner(source.method))
-        is_fixed = unfit[0] in source.value.grid or (unfit[0] in known and known[unfit[0]].of_start)
+        is_fixed = unfit[0] in source.training.grid or (unfit[0] in known and known[unfit[0]].of_start)
         if unfit[0] in known and known[unfit[0]].traced and not is_fixed:
             remedy = f"--online={unfit[0]}=VALUE changes it at the hand-over"
         raise UserError(f"--{unfit[0]}: the run of --checkpoint has its own; {remedy}")
@@ -211,52 +214,52 @@ def _source(settings: Finetune) -> Run:
     return source
 
 
-def _settings_of(source: Run, settings: Finetune) -> Finetune:
-    """Returns the settings of a run that goes on from `source`."""
-    trained, seeds, sweep = source.value, source.seeds, source.value.sweep
+def _settings_after(source: Run, settings: Finetune) -> Finetune:
+    """Returns the settings of a run that goes on from `source`, whose values are a layer below the user's."""
+    trained, seeds, sweep = source.training, source.seeds, source.training.sweep
     if settings.member is not None:
         [member] = source.members
         seeds = range(member.seed, member.seed + 1)
-        sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
+        sweep = joined((name, f"{value:.9g}") for name, value in member.hyperparameters.items())
     env_name = settings.env_name or (source.env_name and source.task.name)
     config = choose_config(Finetune, source.method, env_name=env_name, dataset=True)
-    # A --ramp has ended at its last values.
-    learner = make_learner(source.method, values_of(source.learner))  # type: ignore[arg-type]  # a `Part`
-    now = {**values_of(learner), "batch_size": trained.batch_size}
-    online = config.values["online"]
-    if "online" not in settings.given:
-        kind = Offline if source.handover is None else Finetune
-        usual = choose_config(kind, source.method, env_name=source.env_name, dataset=True).values
-        here = {**config.base, **now}
-        names = {*now, *METHOD_SETTINGS} & usual.keys()
-        online = _online_of_config(online, {name for name in names if here.get(name) != usual[name]})
-    known = settings_of(Finetune)
-    given = {
-        name: getattr(settings, name)
-        for name, one in known.items()
-        if name in settings.given or not (one.by_config or name in now)
-    }
-    of_source = values_of(trained)
+    known, of_source, of_user = settings_of(Finetune), values_of(trained), settings.layers[USER]
+    # As they are now: a --ramp has ended at its last values.
+    learned = {**values_of(source.learner), "batch_size": trained.batch_size}  # type: ignore[arg-type]  # a `Part`
     decided = {
+        **learned,
         **{name: of_source[name] for name in known.keys() & of_source if known[name].of_checkpoint},
-        "env_name": env_name,
-        "dataset": settings.dataset or source.sources,
-        "unused_arrays": settings.unused_arrays or source.unused_arrays,
         "seed": seeds[0],
         "num_seeds": len(seeds),
         "num_pretraining_steps": 0,
         "sweep": sweep,
-        "init_dataset_size": settings.init_dataset_size or source.content.get("init_dataset_size"),
     }
-    settings_now = {**config.settings, "batch_size": trained.batch_size, "online": online}
-    config = dataclasses.replace(config, learner=learner, settings=settings_now)
-    made = settings_from(config, {**given, **decided}, settings.given)
+    left_open = {  # where the user does not say otherwise
+        "env_name": env_name,
+        "dataset": () if settings.dataset else tuple(source.sources),
+        "unused_arrays": tuple(source.unused_arrays),
+        "init_dataset_size": source.record.get("init_dataset_size"),
+    }
+    layers = config.layers.with_values(CHECKPOINT, learned).with_changes(CHECKPOINT, decided | left_open)
+    if "online" not in of_user:  # the suite's changes give way to the values that were chosen for `source`
+        kind = Offline if source.handover is None else Finetune
+        usual = choose_config(kind, source.method, env_name=source.env_name, dataset=True).values
+        chosen = {name for name, value in learned.items() if value != usual[name]}
+        online = _changes_at_handover(config.values["online"], chosen)
+        layers = layers.without(SUITE, "online").with_changes(SUITE, {"online": online})
+    asked = {
+        name: getattr(settings, name)
+        for name, setting in known.items()
+        if name in of_user or not (setting.by_config or name in decided)
+    }
+    asked = {name: value for name, value in asked.items() if value or name not in left_open}
+    made = settings_from(dataclasses.replace(config, layers=layers), asked, of_user)
     return dataclasses.replace(made, source=source)
 
 
-def _online_of_config(online: str, chosen: Collection[str]) -> str:
-    """Returns the suite's changes at the hand-over, without those of what the user has chosen."""
-    for name, value in fields_given(online):
+def _changes_at_handover(online: str, chosen: Collection[str]) -> str:
+    """Returns the suite's changes at the hand-over, without the hyperparameters that the user has chosen."""
+    for name, value in fields_of(online):
         if name in chosen:
             LOG.info(f"{name} stays after the hand-over: --online={name}={value} was the suite's")
-    return " ".join(f"{name}={value}" for name, value in fields_given(online) if name not in chosen)
+    return joined(pair for pair in fields_of(online) if pair[0] not in chosen)

@@ -29,11 +29,12 @@ from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import RunData, load_data
 from xql_jax.runs.summary import summarize, summarize_finetuning
+from xql_jax.runs.varied import fields_of
 from xql_jax.suites.tasks import Task
 from xql_jax.training.acting import HostTrainer
 from xql_jax.training.compiled_acting import CompiledTrainer
 from xql_jax.training.loop import RowCallback, TrainingLoop
-from xql_jax.training.members import fields_given, stacked
+from xql_jax.training.members import stacked
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.row_warnings import watch_divergence, watch_policy, watch_values, watch_weights
 from xql_jax.training.signals import StopSignals
@@ -336,10 +337,10 @@ def _log_beginning(folder: RunFolder, data: RunData) -> None:
 
 def _warn_of_beta(settings: Training) -> None:
     """Warns of a `beta` or a policy's temperature that a user chose, and that nats find instead."""
-    is_chosen = settings.changing in settings.given | settings.by_file
-    later = dict(fields_given(getattr(settings, settings.changing))) if is_chosen else {}
-    first: set[str] = set() if settings.source else settings.chosen  # else that phase was of another run
-    has_nats = settings.values.get("policy_nats", 0.0) > 0 or "policy_nats" in settings.by_user
+    choices = settings.choices
+    later = dict(fields_of(getattr(settings, settings.changing))) if settings.changing in choices else {}
+    first: set[str] = set() if settings.source else {*choices}  # else that phase was of another run
+    has_nats = max(settings.grid.get("policy_nats", [settings.values.get("policy_nats", 0.0)])) > 0
     if "awr_temperature" in first | later.keys() and (has_nats or "policy_nats" in later):
         LOG.warning("awr_temperature is not used beside policy_nats, which finds it")
     if "beta" in later and "beta_nats" not in later and max(settings.nats) > 0:

@@ -28,7 +28,7 @@ NONE: Mapping[str, Any] = {}
 
 
 class Values(NamedTuple):
-    """A suite's values for its methods, which `layered` (runs/config_files.py) lays over the methods' own."""
+    """A suite's values for its methods, which `layers_of` (runs/layers.py) lays over the methods' own."""
 
     rows: Rows = NONE
     # Rows by the beginning of a tag: a task, its suite, or what is done (`finetune`, `small` networks).

@@ -23,10 +23,13 @@ import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, paths_from_here
 from xql_jax.learners.registry import unknown_setting
-from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.kinds import Training
+from xql_jax.runs.layers import settings_from
+from xql_jax.runs.resolve import resolved
 from xql_jax.settings import ANY, EITHER, Command, Setting, settings_of
 from xql_jax.training.progress import AS_SPELLED, print_lines
+from xql_jax.workshop.commands.messages import print_end, print_settings
 
 S = TypeVar("S")
 FLAGS = flags.FLAGS
@@ -44,9 +47,9 @@ def define_flags(known: Mapping[str, Setting]) -> None:
     for name, one in known.items():
         if one.positional or name in FLAGS:
             continue
-        if one.kind is bool:
+        if one.value_type is bool:
             flags.DEFINE_boolean(name, one.default, one.meaning, FLAGS)
-        elif one.kind is list:
+        elif one.value_type is list:
             flags.DEFINE_multi_string(name, one.default, one.meaning, FLAGS)
         else:
             default = "the method's own" if one.by_config else one.as_plain(one.default)
@@ -126,7 +129,7 @@ def by_position(known: Mapping[str, Setting], arguments: Sequence[str]) -> dict[
     for name, one in known.items():
         if one.positional and not arguments:
             raise UserError(f"name {one.meaning}")
-        if one.positional and one.kind is list:
+        if one.positional and one.value_type is list:
             return {name: arguments}
         if one.positional:
             given[name], *arguments = arguments
@@ -162,6 +165,21 @@ def run(
         print("interrupted", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(128 + signal.SIGINT)  # if XLA was compiling, the interpreter's clean-up would crash
+
+
+def train_and_print(settings: Training) -> int:
+    """Prints the settings for --print_config, else trains and prints how it went; returns the exit code."""
+    made: Any = resolved(settings)  # all that the user leaves open is decided; the method stays
+    if FLAGS.print_config:
+        return print_settings(made)
+    # Before training, so that a full disk is not found out after hours.
+    line = f"{made}; values of {made.origin}"
+    if made.source:
+        line = f"fine-tuning of {made.checkpoint}: {made.max_steps:,} steps"
+    print(line, flush=True)
+    from xql_jax.runs.train import train_resolved  # --help and --print_config need not wait for it
+
+    return print_end(train_resolved(made))
 
 
 @contextlib.contextmanager

@@ -1,35 +1,25 @@
-"""What the mains that train print: the settings, how a training begins, and how it ended."""
+"""What the mains that train print: the settings, and how a training ended."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xql_jax.learners.registry import method_named, method_of
 from xql_jax.rollout.quantities import QUANTITIES, shown
-from xql_jax.runs.config_files import config_by
-from xql_jax.runs.kinds import Finetune, Kept, Training
+from xql_jax.runs.kinds import Kept, Training
+from xql_jax.runs.layers import OFF, USER
 from xql_jax.runs.load import Run
 from xql_jax.runs.summary import ranked
-from xql_jax.settings import as_typed, settings_of, values_of
-from xql_jax.suites import METHODS_OWN
+from xql_jax.settings import as_typed, settings_of
 
 LOG = logging.getLogger(__name__)
 NOT_PRINTED = ("resume", "tqdm")  # they say what the program does, or what it shows
-
-
-def print_beginning(settings: Training) -> None:
-    """Prints what is trained: before training, so that a full disk is not found out after hours."""
-    line = f"{settings}; values of {settings.origin}"
-    if isinstance(settings, Finetune) and settings.source:
-        line = f"fine-tuning of {settings.checkpoint}: {settings.max_steps:,} steps"
-    print(line, flush=True)
 
 
 def print_settings(settings: Training) -> int:
     """Prints every setting with its source and its meaning; returns the exit code."""
     print(f"{settings}; values of {settings.origin}; nothing is trained.")
     print("The settings, as --NAME=VALUE (where it is from):")
-    is_chosen = {"method", "config"} & settings.given
+    is_chosen = {"method", "config"} & settings.layers[USER].keys()
     origin = "run of --checkpoint" if settings.source else "flag" if is_chosen else "default"
     print(f"--method={settings.method} ({origin}): The method, and after a plus its policy.")
     sources, values = sources_of(settings), settings.values
@@ -42,22 +32,13 @@ def print_settings(settings: Training) -> int:
 
 def sources_of(settings: Any) -> dict[str, str]:
     """Returns where the value of each setting and hyperparameter is from: the last layer that changed it."""
-    recipe, base = method_named(method_of(settings.method)), settings.base
-    values, of_learner = settings.values, values_of(settings.learner)
-    found = dict.fromkeys(values, "default")
-    found |= {name: "method" for name in (*recipe.defaults, *recipe.settings) if name in found}
-    usual = config_by(type(settings), settings.method, (), METHODS_OWN).values
-    found |= {name: "suite" for name in found if base[name] != usual[name]}
-    found |= dict.fromkeys(settings.by_file, "config file")
-    tuned = [name for name in ("batch_size", *of_learner) if values[name] != base[name]]
-    found |= dict.fromkeys(tuned, "Table 4 (--tuned)")
-    if settings.source:
-        changed = [name for name in values if values[name] != base[name]]
-        found |= dict.fromkeys([*of_learner, "batch_size", *changed], "run of --checkpoint")
-    found |= {name: "flag" for name in settings.given if name in found}
-    instead = {name: one.instead_of for name, one in settings_of(settings.learner).items()}
-    off = {name for name, other in instead.items() if other in settings.chosen and not values[name]}
-    return found | {name: f"off: {instead[name]} is chosen" for name in off & settings.given}
+    layers, finds = settings.layers, {n: one.finds for n, one in settings_of(settings.learner).items()}
+    sources = {name: layers.layer(name) for name in settings.values}
+    off = {name: other for name, other in finds.items() if name in {*layers[OFF], *layers[USER]}}
+    off = {
+        name: other for name, other in off.items() if other in settings.choices and not settings.values[name]
+    }
+    return sources | {name: f"off: {other} is chosen" for name, other in off.items()}
 
 
 def print_end(run: Run) -> int:

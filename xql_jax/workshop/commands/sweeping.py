@@ -107,7 +107,7 @@ def _print_plan(plan: Sequence[Cell]) -> None:
             what += f", {steps} of {cell.members} members"
         print(f"  {cell}: {what}")
     ended = [(cell, cell.run) for cell in plan if cell.state == FINISHED and cell.run]
-    if others := [cell for cell, run in ended if other_code(run.content, cell.settings.task)]:
+    if others := [cell for cell, run in ended if other_code(run.record, cell.settings.task)]:
         print(f"  trained by other code: {len(others)}, as {others[0]}; delete a run to train it anew")
     for file in dict.fromkeys(as_written(cell.missing) for cell in plan if cell.missing):
         print(f"  missing: {file}; --download fetches D4RL's data", flush=True)

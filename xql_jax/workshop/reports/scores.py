@@ -118,20 +118,20 @@ def read_runs(
     spellings: dict[object, str] = {}
 
     def read(run: Run) -> None:
-        if "dataset" in run.content:
-            names, digests = as_text(run.content["dataset"]), digests_of(run.content.get("data_files"))
+        if "dataset" in run.record:
+            names, digests = as_text(run.record["dataset"]), digests_of(run.record.get("data_files"))
             with contextlib.suppress(Damaged):
-                rows = " ".join(filter(None, (run.settings.get(FINGERPRINT), run.numbers_digest)))
-                run.settings |= {FINGERPRINT: rows} if rows else {}
-            same = as_text(digests) if digests else names, (names, run.settings.get(FINGERPRINT))
+                rows = " ".join(filter(None, (run.settings_text.get(FINGERPRINT), run.numbers_digest)))
+                run.settings_text |= {FINGERPRINT: rows} if rows else {}
+            same = as_text(digests) if digests else names, (names, run.settings_text.get(FINGERPRINT))
             spelling = next((spellings[key] for key in same if key in spellings), names)
-            if run.content["dataset"] and not spellings.keys() & {*same} and names in spellings.values():
+            if run.record["dataset"] and not spellings.keys() & {*same} and names in spellings.values():
                 spelling = " ".join([names, *(str(one)[:8] for one in digests)])
             spellings.update(dict.fromkeys(same, spelling))
-            run.settings["dataset"] = spelling
+            run.settings_text["dataset"] = spelling
         given = (references or {}).get(run.dataset)
         if given and column == "score":
-            run.references, run.settings["references"] = given, as_text(given)
+            run.references, run.settings_text["references"] = given, as_text(given)
             curves = curves_of(run, file_name, "return")
             members.extend(
                 one._replace(values=[*map(given.score, one.values)], column="score") for one in curves
@@ -152,7 +152,7 @@ def curves_of(run: Run, file_name: str = "evaluations.csv", column: str = "score
     curves = []
     for (swept, seed), of_member in grouped(rows, lambda row: (row.setting, row.seed)).items():
         of_member.sort(key=lambda row: row.step)
-        values, settings = [row.results[column] for row in of_member], dict(run.settings)
+        values, settings = [row.results[column] for row in of_member], dict(run.settings_text)
         for name, value in swept:
             settings[f"config.{name}" if f"config.{name}" in settings else name] = as_text(value)
         curve = Curve(
@@ -195,7 +195,7 @@ class MethodScore:
         None if the task does not tell it.
         """
         rates = [member.success_rates[-1] if member.success_rates else None for member in self.members]
-        return success_of(rates, [member.run.content.get("eval_episodes", 0) for member in self.members])
+        return success_of(rates, [member.run.record.get("eval_episodes", 0) for member in self.members])
 
     @property
     def runs(self) -> list[Run]:
@@ -277,7 +277,7 @@ class MethodScore:
             "step": max((member.steps[-1] for member in self.members), default=""),
             "paper_score": self.paper,
             "run": "; ".join(run.name for run in self.runs),
-            "commit": " ".join(sorted({str(run.content.get("commit") or "unknown") for run in self.runs})),
+            "commit": " ".join(sorted({str(run.record.get("commit") or "unknown") for run in self.runs})),
             "note": self.note,
             "offline_score": plain_number(mean_of(self.before)),
             "offline_score_by_seed": " ".join(map(plain_number, self.before)),
@@ -380,7 +380,7 @@ def _of_paper(run: Run) -> tuple[float | None, float | None]:
         table = read_paper_table(name)
         place = (run.dataset, "xql_t" if (run.method, name) == ("xql", FINETUNING_TABLE) else run.method)
         kind = FINE_TUNING if name == FINETUNING_TABLE else OFFLINE_TRAINING
-        if run.kind == kind and place in table.scores and not run.content.get("dataset"):
+        if run.kind == kind and place in table.scores and not run.record.get("dataset"):
             return table.before.get(place), table.scores[place]
     return None, None
 

@@ -16,8 +16,7 @@ from typing import Any
 
 from xql_jax.errors import Busy, UserError, needing
 from xql_jax.files.paths import located, paths_from_here
-from xql_jax.runs.config_files import as_plain, from_plain
-from xql_jax.runs.kinds import Acting
+from xql_jax.runs.kinds import Acting, as_plain, from_plain
 from xql_jax.runs.load import Run
 from xql_jax.runs.train import prepare_acting, train_run
 from xql_jax.suites.tasks import SUITES

@@ -13,16 +13,17 @@ from xql_jax.errors import UserError, advice, nearest
 from xql_jax.files import as_json
 from xql_jax.files.paths import located
 from xql_jax.learners.registry import OFFLINE, ONLINE, method_of
-from xql_jax.runs.config_files import Config, choose_config, settings_from
+from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.find import find_runs
 from xql_jax.runs.folder import RunFolder, identity_of
 from xql_jax.runs.kinds import Finetune, FromData, Kept, Offline, Online, Training
+from xql_jax.runs.layers import Config, settings_from
 from xql_jax.runs.load import OF_DATA, Run, digests_of
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data
+from xql_jax.runs.varied import fields_of
 from xql_jax.settings import Setting, settings_of
 from xql_jax.suites.tasks import Task, get_task
-from xql_jax.training.members import fields_given
 from xql_jax.types import Json
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
 
@@ -85,7 +86,7 @@ def make_plan(settings: Sweep) -> list[Cell]:
                     identity=json.loads(as_json(identity_of(made))),
                 )
                 cells.append(cell)
-    for name, values in fields_given(settings.sweep):
+    for name, values in fields_of(settings.sweep):
         listed = values.split(",")
         if len(set(listed)) < len(listed):
             raise UserError(f"--sweep gives {name} the same value twice: '{name}={values}'")
@@ -175,7 +176,7 @@ def _variants(method: str, config: Config, sweep: str) -> Iterator[tuple[str, st
     method does not have are left out.
     """
     traced = {name for name, one in settings_of(config.learner).items() if one.traced}
-    parts = fields_given(sweep)
+    parts = fields_of(sweep)
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
     static = {*config.may_be_in_files} - traced
     own = [[f"{name}={one}" for one in values.split(",")] for name, values in parts if name in static]
@@ -193,15 +194,15 @@ def _record_of(cell: Cell, records: Sequence[Run]) -> Run | None:
         record
         for record in records
         if {**record.identity_now, **any_data} == {**cell.identity, **any_data}
-        and bool(record.content.get("dataset")) == bool(cell.identity.get("dataset"))
+        and bool(record.record.get("dataset")) == bool(cell.identity.get("dataset"))
     ]
     settings = cell.settings
     now = stamps(settings.task, settings.dataset) if isinstance(settings, FromData) else None
     if now is None:
         names = cell.identity.get("dataset")
-        own = [record for record in same if record.content.get("dataset") == names]
+        own = [record for record in same if record.record.get("dataset") == names]
     else:
-        own = [record for record in same if digests_of(record.content.get("data_files")) == digests_of(now)]
+        own = [record for record in same if digests_of(record.record.get("data_files")) == digests_of(now)]
         if same and not own:
             made = resolved(settings)
             run_id = RunFolder(made, load_data(made, None)).run_id

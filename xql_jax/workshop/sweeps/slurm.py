@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from xql_jax.errors import UserError, nearest, needing
 from xql_jax.files import digest, write_atomically
 from xql_jax.files.paths import located
-from xql_jax.runs.config_files import as_plain
+from xql_jax.runs.kinds import as_plain
 from xql_jax.training.progress import print_lines
 from xql_jax.training.signals import WARNINGS, StopSignals
 from xql_jax.types import Json
@@ -48,7 +48,7 @@ def train_in_job(plain: Json, folder: str, retries: int) -> Outcome:
         if isinstance(outcome, str):
             LOG.warning(outcome)
         elif number and not (outcome and outcome.status == "finished"):
-            step, begun = (outcome.summary["step"], outcome.content["resumed"]) if outcome else (0, [])
+            step, begun = (outcome.summary["step"], outcome.record["resumed"]) if outcome else (0, [])
             got_further = step > (begun[-1]["after_step"] if begun else 0)
             LOG.info(f"stopped by {number.name} after step {step:,}")
             if number not in WARNINGS or got_further or int(os.getenv("SLURM_RESTART_COUNT", 0)) < retries:

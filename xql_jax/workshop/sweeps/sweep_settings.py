@@ -37,7 +37,7 @@ class Sweep(Kept):
         one_of(*PAPER_TABLES),
         "Table of the paper, whose datasets and methods are the defaults, beside whose scores ours are "
         "written. 1: Gym, AntMaze and Kitchen; 2: AntMaze, offline to online; 3: Adroit.",
-        kind=str,
+        value_type=str,
     )
     methods: Sequence[str] = setting(
         (),
@@ -63,7 +63,7 @@ class Sweep(Kept):
         None,
         within(0, 2**30),
         "In fine-tuning, updates before the hand-over. Default: the method's own.",
-        kind=int,
+        value_type=int,
     )
     max_steps: int = setting(1_000_000, COUNT, "Updates; online and in fine-tuning, environment steps.")
     checkpoint_interval: int = setting(5_000, COUNT, "Steps between checkpoints.")
@@ -72,7 +72,7 @@ class Sweep(Kept):
         None,
         within(1, 1_000_000),
         "Episodes per evaluation and seed. Default: the suite's, 10 but on AntMaze 100.",
-        kind=int,
+        value_type=int,
     )
     output: str | None = setting(None, TEXT, "Folder for the tables. Default: SAVE_DIR/tables.")
     name: str | None = setting(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from xql_jax.learners.registry import OFFLINE
 from xql_jax.numerics.statistics import grouped
-from xql_jax.training.members import fields_given
+from xql_jax.runs.varied import fields_of
 from xql_jax.workshop.reports.scores import FINETUNING_TABLE, Curve, MethodScore, PaperTable, curves_of
 from xql_jax.workshop.sweeps.plan import FINISHED, TUNED, Cell, check_methods
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
@@ -52,5 +52,5 @@ def _by_setting(cell: Cell) -> dict[Setting, list[Curve]]:
     """Returns the numbers of the seeds for each setting of the cell's sweep; none while it is unfinished."""
     if cell.state == FINISHED and cell.run:
         return grouped(curves_of(cell.run), lambda curve: tuple(curve.swept.items()))
-    grid = {name: map(float, values.split(",")) for name, values in fields_given(cell.settings.sweep)}
+    grid = {name: map(float, values.split(",")) for name, values in fields_of(cell.settings.sweep)}
     return {tuple(zip(grid, one, strict=True)): [] for one in itertools.product(*grid.values())}

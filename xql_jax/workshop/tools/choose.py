@@ -70,7 +70,7 @@ class ChoiceSettings(Checked):
         COUNT,
         "Updates of each evaluation. Default: 5 / (tau * (1 - discount)), which bring a value within 1% of "
         "its limit; at least 5,000, at most 100,000.",
-        kind=int,
+        value_type=int,
     )
     batch_size: int = setting(128, within(1, 10_000_000), "Transitions per update.")
     hidden_dims: tuple[int, ...] = setting(
@@ -82,7 +82,7 @@ class ChoiceSettings(Checked):
     )
     tau: float = setting(0.1, ABOVE_ZERO, "Polyak rate of the target network, per update.")
     discount: float | None = setting(
-        None, UNIT_INTERVAL, "Discount of the values. Default: the run's own.", kind=float
+        None, UNIT_INTERVAL, "Discount of the values. Default: the run's own.", value_type=float
     )
     seed: int = setting(0, COUNT_OR_NONE, "Random seed, the same for all members.")
     output: str | None = setting(None, TEXT, "Also write the members to FILE.csv.")
@@ -197,13 +197,13 @@ def _dataset(settings: ChoiceSettings, saved: Run) -> Dataset:
     preprocessing = saved.preprocessing_of(dataset)
     kept = preprocessing.dataset(dataset)
     learned = view_for(saved.learner, kept, saved.horizon)
-    number = saved.content.get("init_dataset_size") or kept.size
+    number = saved.record.get("init_dataset_size") or kept.size
     if number < kept.size and not settings.dataset:
-        rows = drawn_rows(kept.size, number, saved.content.get("data_seed", saved.seeds[0]))
+        rows = drawn_rows(kept.size, number, saved.record.get("data_seed", saved.seeds[0]))
         judged, learned = kept.part(rows), learned.part(rows)
     else:  # where top_returns kept the best trajectories, it is judged on the others, too
         judged = dataclasses.replace(preprocessing, most_rows=math.inf).dataset(dataset)
-    if learned.fingerprint() != saved.content.get("dataset_fingerprint"):
+    if learned.fingerprint() != saved.record.get("dataset_fingerprint"):
         LOG.warning(f"{dataset.source}: not the data that the run learned from")
     known_successors(dataset, "the value of initial states is asked for")
     if not judged.begins.any():

@@ -53,8 +53,12 @@ NOT_OF_REPLAY = ("policy", "noise", "deterministic", "transitions", "episodes")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CollectionSettings(Checked):
     method: str | None = own_method()
-    random_return: float | None = setting(None, ANY, "Return of score 0, written with the data.", kind=float)
-    expert_return: float | None = setting(None, ANY, "Return of score 100, see --random_return.", kind=float)
+    random_return: float | None = setting(
+        None, ANY, "Return of score 0, written with the data.", value_type=float
+    )
+    expert_return: float | None = setting(
+        None, ANY, "Return of score 100, see --random_return.", value_type=float
+    )
     output: str | None = setting(None, TEXT, "FILE.hdf5; it must not exist yet.")
     env_name: str | None = setting(
         None, TEXT, "Task, as for xql-evaluate. --policy needs it; with --replay, the run's own."
@@ -77,7 +81,7 @@ class CollectionSettings(Checked):
         None,
         within(2, MOST),
         "With --replay, the buffer after N transitions. Default: all, or those of RUN/checkpoints/STEP.",
-        kind=int,
+        value_type=int,
     )
     member: int | None = setting(
         None, COUNT_OR_NONE, "Member, counted from 0. Needed if the run has several."
@@ -191,14 +195,14 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     stored = empty(1, *run.sizes, EpisodeBatch if run.horizon.steps > 1 else Batch)
     begin, found = files.read(settings.until or run.wanted_step, stored.data)
     stop = begin + len(found.rewards)
-    first = max(begin, stop - int(run.content["buffer_size"]))  # older ones were overwritten
+    first = max(begin, stop - int(run.record["buffer_size"]))  # older ones were overwritten
     found = found._replace(actions=run.preprocessing.action_bounds.to_environment(found.actions))
     transitions = jax.tree.map(lambda field: field[first - begin :], found)
 
-    number = int(run.content.get("num_environments", 1))
+    number = int(run.record.get("num_environments", 1))
     order = np.arange(first, stop)
     order = order[np.argsort(order % number, kind="stable")]  # the rows' transitions
-    breaks = [stop, *(resumed["after_step"] for resumed in run.content["resumed"])]
+    breaks = [stop, *(resumed["after_step"] for resumed in run.record["resumed"])]
     cuts = np.flatnonzero(np.isin(order, np.subtract.outer(breaks, range(1, number + 1)))).tolist()
     headless = np.flatnonzero(order < first + number).tolist() if first else []
 

@@ -42,7 +42,7 @@ class EvaluationSettings(Checked):
         EVALUATION_START_SEED, COUNT_OR_NONE, "Seed of the episodes; training's evaluations use another."
     )
     num_environments: int | None = setting(
-        None, within(1, 100_000), "Most environments at once. Default: chosen by the suite.", kind=int
+        None, within(1, 100_000), "Most environments at once. Default: chosen by the suite.", value_type=int
     )
     video: str | None = setting(None, TEXT, "Record the first member's first episodes as FILE.mp4.")
     video_episodes: int = setting(3, within(1, 1_000), "Episodes of the video.")
