@@ -231,7 +231,7 @@ def watched(watch):
 def failing(since, until=None):
     """As `watched`: the environment fails in these of its steps, counted from 0; None: for ever.
 
-    The first six are those that are tried before a run begins.
+    The first six are those that are tried before a run begins; a run from data tries 32 more.
     """
     steps = itertools.count()
 

@@ -218,21 +218,23 @@ def _settings(
         name: of_run[name].checked(name, laid[name]) for name in laid.keys() & of_run if name != "dataset"
     }
     if "dataset" in laid:
-        laid["dataset"] = _sources(laid["dataset"], laid)
+        laid["dataset"] = _sources(laid["dataset"], laid, named.get("checkpoint"))
     chosen = choose_config(kind, method, None if config is None else str(config), **laid)
     of_user = [*settings, *["method"] * bool(method), *["config"] * bool(config)]
     made: Training = settings_from(chosen, laid, of_user)
     return made
 
 
-def _sources(data: Source | Sequence[Source], laid: Mapping[str, Any]) -> list[str | Dataset]:
+def _sources(
+    data: Source | Sequence[Source], laid: Mapping[str, Any], checkpoint: Any
+) -> list[str | Dataset]:
     """Returns the data to learn from: paths as they are, arrays as datasets with the task's layout."""
     if isinstance(data, list) and not data:
         raise UserError("dataset: the list is empty: leave it out for the task's own data")
     sources: Sequence[Any] = [*data] if isinstance(data, list | tuple) else [data]
     env_name, unused = laid["env_name"], laid.get("unused_arrays", ())
-    if laid.get("checkpoint"):
-        run = load_run(laid["checkpoint"])
+    if checkpoint:
+        run = load_run(checkpoint)
         unused, of_run = unused or run.unused_arrays, run.env_name or ""
         # A user's own environment is code, which runs only if it is named here.
         env_name = env_name or ("" if ":" in of_run else of_run)

@@ -11,7 +11,7 @@ from xql_jax.workshop.reports.scores import Curve
 RUN = {
     "path": Path("there"), "name": "there", "dataset": "kitchen-complete-v0", "method": "xql",
     "kind": OFFLINE_TRAINING, "status": "finished", "max_steps": 30, "unit": "update", "handover": None,
-    "is_normalised": True, "references": None, "content": {}, "summary": {},
+    "is_normalised": True, "references": None, "record": {}, "summary": {},
 }  # fmt: skip
 
 

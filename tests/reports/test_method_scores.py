@@ -137,7 +137,7 @@ def test_scores_of_unfinished_seeds_are_of_the_step_that_the_note_names():
     [
         ({}, 72.5, None),  # as the paper prints them
         ({"method": "td3_bc"}, None, None),  # a dash in the paper
-        ({"content": {"dataset": ["mine.npz"]}}, None, None),
+        ({"record": {"dataset": ["mine.npz"]}}, None, None),
         ({"kind": ONLINE_TRAINING}, None, None),
         ({"kind": FINE_TUNING, "dataset": "antmaze-umaze-diverse-v0", "method": "cql"}, 99.4, 31.1),
         ({"kind": FINE_TUNING, "dataset": "antmaze-umaze-v0"}, 99.6, 93.8),  # of Table 2, whose XQL is tuned

@@ -45,9 +45,9 @@ def test_a_run_that_goes_on_is_the_long_one(make):
 
 
 def test_a_shorter_run_whose_last_evaluation_was_interrupted_goes_on(make):
-    """An evaluation has 2 x 2 episodes of three steps; six are tried before."""
+    """An evaluation has 2 x 2 episodes of three steps; 6 + 32 are tried before."""
     run, expected = make(), unbroken(make)
-    run.step(6 + 12 + 5, of=("step",), **SHORT)
+    run.step(6 + 32 + 12 + 5, of=("step",), **SHORT)
     summary = load_run(run.path).summary
     assert (summary["status"], summary["step"]) == ("interrupted", 10)
     assert outcome(run.resume(**LONG)) == expected

@@ -8,7 +8,7 @@ import pytest
 from tiny_runs import finetune_settings, offline_settings, small, write_dataset
 
 from xql_jax.learners.registry import make_learner
-from xql_jax.runs.train import train_run
+from xql_jax.runs.train import offline_trainers, train_run
 from xql_jax.training.members import Ramp, make_members
 from xql_jax.training.row_warnings import watch_divergence, watch_policy, watch_values, watch_weights
 
@@ -95,9 +95,13 @@ def test_rewards_of_several_steps_raise_no_bound(tmp_path, caplog, monkeypatch, 
     """1 a step is at most 10 at a discount of 0.9, however many steps a transition spans."""
     write_dataset(tmp_path / "data.npz", rewards=np.ones(120, np.float32))
     row = {"value/v_mean": [11.5]}
-    monkeypatch.setattr(
-        "xql_jax.runs.train.train_and_summarize", lambda *given: [call(1, row) for call in given[2].watches]
-    )
+
+    def warned(*given):
+        for watch in (trainers := offline_trainers(*given)).watches:
+            watch(1, row)
+        return trainers
+
+    monkeypatch.setattr("xql_jax.runs.train.offline_trainers", warned)
     config = small("xql", discount=0.9)
     settings = offline_settings(
         tmp_path, config=config, top_returns=1.0, eval_episodes=0, num_seeds=1, **horizon
