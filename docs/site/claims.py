@@ -43,7 +43,7 @@ class Task(NamedTuple):
 
 
 ONLINE = ("cheetah-run", "walker-run")
-ALONE = ("maze", "relocate", "hammer", "pen", "halfcheetah", "walker2d", "kitchen")  # files without a task
+ALONE = ("maze", "relocate", "hammer", "halfcheetah", "walker2d")  # files without a task
 TASKS = {
     "maze": Task("point maze", 30_000, ("pointmaze-umaze-v0/{}", "eight-seeds/pointmaze-umaze-v0_{}")),
     "kitchen": Task("kitchen", 30_000, ("kitchen-complete-v0/{}", "eight-seeds/kitchen-complete-v0_{}")),
