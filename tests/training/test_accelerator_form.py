@@ -29,10 +29,10 @@ from xql_jax.networks.mlp import WITH_BIAS
 from xql_jax.runs.varied import parse_ramps
 from xql_jax.settings import internal, settings_of, values_of, with_values
 from xql_jax.training.accelerator import (
+    constant_numbers,
     in_few_kernels,
     in_usual_form,
     packed,
-    switched_off,
     with_constants,
 )
 from xql_jax.training.members import learners_of, make_members, stacked
@@ -242,7 +242,7 @@ def test_a_number_is_a_constant_if_it_switches_something_off_in_all_members_and_
 ):
     learner = make_learner("xql")
     ramps = parse_ramps(ramps, settings_of(learner), 1_000, "--ramp")
-    constants = switched_off(stacked(learners_of(learner, make_members([3], grid))), ramps)
+    constants = constant_numbers(stacked(learners_of(learner, make_members([3], grid))), ramps)
     known = values_of(with_constants(learner, [-1.0 if value is None else value for value in constants]))
     found = {name: float(known[name]) for name in ("beta", "beta_nats", "max_grad_norm")}
     assert {name: value for name, value in found.items() if value != -1.0} == expected

@@ -220,13 +220,13 @@ def settings_from(config: Config, values: Mapping[str, object], names: Iterable[
             raise unknown_setting(name, [*known, "method"], config.method)
     of_run, of_learner = settings_of(config.kind), settings_of(config.learner)
     laid = with_every_width(values, of_learner)
-    every = config.values | laid
+    over_config = config.values | laid
     made = config.kind(
         method=config.method,
         learner=with_values(config.learner, {name: laid[name] for name in of_learner if name in laid}),
         suite=config.suite,
         origin=config.origin,
-        **{name: every[name] for name in of_run if name in laid or name not in of_learner},
+        **{name: over_config[name] for name in of_run if name in laid or name not in of_learner},
     )
     every = made.values | {"method": config.method, "config": config.origin}
     of_user = {*(values if names is None else names)}

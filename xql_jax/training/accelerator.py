@@ -35,7 +35,7 @@ SMALL = 64  # most numbers of an array that is carried in one vector with others
 def in_its_form(training: Callable, constants: Sequence[float | None], ahead: int) -> Callable:
     """Returns the `training` of a member in the form of an accelerator.
 
-    `constants` are those of `switched_off`; minibatches of `ahead` updates are drawn at once.
+    `constants` are what `constant_numbers` returns; minibatches of `ahead` updates are drawn at once.
     """
 
     def one(member: MemberState, data: State, start: Array, stop: Array) -> tuple[MemberState, Metrics]:
@@ -67,7 +67,7 @@ def most_ahead(minibatch: Minibatch, most: int, per_device: int) -> int:
     return max(1, min(most, AHEAD_BYTES // (per_device * size)))
 
 
-def switched_off(learners: Learner, ramps: Sequence[Ramp]) -> list[float | None]:
+def constant_numbers(learners: Learner, ramps: Sequence[Ramp]) -> list[float | None]:
     """Returns for each number of the stacked learners 0 or inf, if all have it in every update, else None.
 
     The compiler leaves out what such a constant switches off, as the gradient's norm if nobody clips.

@@ -42,7 +42,7 @@ from xql_jax.types import Array, Learner, Metrics, Minibatch, PRNGKey, State
 LOG = logging.getLogger(__name__)
 Tree = TypeVar("Tree")
 # What the program does for one member, from `start` to `stop`; `updates` has the arguments and the results.
-Training = Callable[[MemberState, State, Array, Array, Loop | None], tuple[MemberState, Metrics]]
+MemberProgram = Callable[[MemberState, State, Array, Array, Loop | None], tuple[MemberState, Metrics]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Population:
         members: Sequence[Member],
         source: Source,
         together: bool | None = None,
-        training: Training | None = None,
+        training: MemberProgram | None = None,
     ):
         self.learner, self.members, self.source = learner, list(members), source
         self.together = jax.default_backend() != "cpu" if together is None else together
@@ -189,7 +189,7 @@ class Population:
         """
         if self.together:
             learners = self.gathered(lambda members: members.learner) if learners is None else learners
-            constants = accelerator.switched_off(learners, self.source.ramps)
+            constants = accelerator.constant_numbers(learners, self.source.ramps)
             ahead = accelerator.most_ahead(self.source.minibatch, self.source.most_ahead, group.per_device)
             training = accelerator.in_its_form(self._training, constants, ahead)
             over_members = of_members if group.per_device > 1 else of_lone_member

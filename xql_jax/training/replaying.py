@@ -15,7 +15,7 @@ from xql_jax.data.replay import PriorData, ReplayBuffer, Spans
 from xql_jax.training.checkpoints import Items, Progress, Snapshot
 from xql_jax.training.member_states import Experience, MemberState, copied_to
 from xql_jax.training.members import Member
-from xql_jax.training.population import Population, Source, Training
+from xql_jax.training.population import MemberProgram, Population, Source
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.training.schedule import ActingSchedule
 from xql_jax.training.trainer import Trainer
@@ -55,7 +55,7 @@ class ActingTrainer(Trainer):
         handover: int = 0,
         prior_data: PriorData | None = None,
         together: bool | None = None,
-        training: Training | None = None,
+        training: MemberProgram | None = None,
     ):
         kind: type[AnyBatch] = type(prior_data.batch) if prior_data else Batch
         kind = EpisodeBatch if schedule.horizon.steps > 1 else kind
