@@ -74,3 +74,34 @@ def test_an_evaluation_that_fails_again_is_left_out_but_for_the_last(tmp_path):
         assert run.steps[-1] == step
     run.resume()
     assert [row["step"] for row in rows(run.path / "evaluations.csv")] == ["40"]
+
+
+def test_a_damaged_replay_file_sends_a_run_that_acts_back_to_the_checkpoint_before(tmp_path):
+    """Twice: the environments and the learner's thread must be open for the second attempt."""
+    settings = {
+        "env_name": "driver:Drift-v0", "method": "td3", "hidden_dims": (4,), "batch_size": 4,
+        "buffer_size": 64, "warmup_steps": 6, "max_steps": 40, "log_interval": 4,
+        "checkpoint_interval": 8, "eval_episodes": 0,
+    }  # fmt: skip
+    whole, run = (Driver(xql_jax.train_online, tmp_path / name, settings) for name in ("whole", "damaged"))
+    whole.resume()
+    run.resume(lambda step, numbers: step == 24)
+    before = run.steps
+    last = max((run.path / "replay").rglob("*.npz"), key=lambda file: file.stat().st_mtime_ns)
+    last.write_bytes(b"damaged")
+    run.resume()
+    assert before[-1] == 24
+    metrics = [rows(each.path / "metrics.csv") for each in (whole, run)]
+    assert [row["step"] for row in metrics[0]] == [row["step"] for row in metrics[1]]
+
+
+def test_a_step_that_the_comparison_tries_ends_no_training(tmp_path, caplog):
+    settings = {
+        "env_name": "driver:Drift-v0", "dataset": ARRAYS, "method": "training_runs:Growth", "batch_size": 4,
+        "max_steps": 10, "log_interval": 10, "eval_interval": 10, "eval_episodes": 1,
+    }  # fmt: skip
+    run = Driver(xql_jax.train, tmp_path, settings)
+    with failing(6, 7):  # the first of them
+        run.resume()
+    assert [row["step"] for row in rows(run.path / "evaluations.csv")] == ["10"]
+    assert "so how its episodes begin is not compared with the data" in caplog.text

@@ -94,8 +94,11 @@ class TrainingLoop(contextlib.AbstractContextManager):
                 LOG.warning(f"{what} is left out: its checkpoint is not there")
             is_online = progress.step > (schedule.handover or 0)
             going_on = make_online(trainer) if make_online and is_online else trainer
-            with _closed_if_it_fails(going_on):
+            if going_on is trainer:  # stays open: if a file is damaged, it goes on from an earlier checkpoint
                 going_on.resume(items, progress)
+            else:
+                with _closed_if_it_fails(going_on):
+                    going_on.resume(items, progress)
             return going_on, progress, overdue
 
         found = checkpoints.resume_last_good(like, names, resume)
