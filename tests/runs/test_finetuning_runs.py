@@ -25,7 +25,7 @@ from xql_jax.runs import run_data
 from xql_jax.runs.config_files import choose_config, config_in, config_of, find_config
 from xql_jax.runs.folder import identity_of, run_label
 from xql_jax.runs.kinds import Finetune
-from xql_jax.runs.layers import settings_from
+from xql_jax.runs.layers import USER, settings_from
 from xql_jax.runs.load import load_run
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data
@@ -141,7 +141,7 @@ def test_checkpoints_that_differ_in_the_seed_alone_are_one_setting(data, tmp_pat
         run = run_offline(offline_settings(data, save_dir=str(tmp_path / name), **changes))
         of_source = {"checkpoint": str(run.path), "dataset": (), "env_name": None, "warmup_steps": 8}
         finetuned = run_finetuning(finetune_settings(data, "bc", save_dir=str(tmp_path / name), **of_source))
-        settings.append(load_run(finetuned.path).settings)
+        settings.append(load_run(finetuned.path).settings_text)
     assert settings[0] == settings[1]
     assert settings[0]["checkpoint"] != settings[2]["checkpoint"]
 
@@ -187,8 +187,9 @@ def test_a_learner_with_noise_of_its_own_gets_no_other(data, method, given, nois
     # The temperature scales the policy's spread, not the noise.
     assert made.acting.acting_temperature == (0.5 if own is None else 1.0)
     if own is not None:
+        chosen = made.layers.with_values(USER, {"acting_temperature": 0.5})
         with pytest.raises(UserError, match="--acting_temperature: td3_bc has no spread of its own"):
-            resolved(dataclasses.replace(made, given=frozenset({"acting_temperature"})))
+            resolved(dataclasses.replace(made, layers=chosen))
 
 
 @pytest.mark.parametrize(
