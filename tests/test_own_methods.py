@@ -135,7 +135,7 @@ def test_a_method_of_ones_own_has_the_numbers_of_the_packages(place, caplog):
 
 
 def test_on_an_accelerator_each_member_is_judged_by_its_own_numbers(place, monkeypatch):
-    """Of the learner that both come from, the shift is 0."""
+    """The learner that both come from has the shift 0."""
     data = {"dataset": write_dataset(place / "data.npz"), "save_dir": "runs", **SMALL}
     path = str(
         xql_jax.train(max_steps=5, method="own_methods:Shifted", sweep={"shift": [0.0, 0.5]}, **data).path

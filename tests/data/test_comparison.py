@@ -228,7 +228,7 @@ class Cheetah(Walker):
 
 
 def first_rewards(kind, policy):
-    """Of 50 episodes of three steps, whose later rewards are larger; by actions within ±policy."""
+    """A dataset of 50 episodes of three steps, whose later rewards are larger; by actions within ±policy."""
     env, random, rewards = kind(), np.random.default_rng(0), []
     for seed in range(50):
         env.reset(seed=seed)
@@ -257,4 +257,4 @@ def test_first_rewards_tell_a_unit_whoever_acts(kind, policy, factor, shift, is_
     data = dataclasses.replace(data, batch=data.batch._replace(rewards=factor * data.batch.rewards + shift))
     task = Task("walker", OWN, None, *RETURN_ITSELF, episode_limit=None)
     with contextlib.closing(Local(lambda: Registered(task, kind(), longest=10), 3)) as env:
-        assert bool(first_rewards_told(data, env, range(32), "env")) == is_told
+        assert bool(first_rewards_told(data, Met.of(env, range(32)), env, range(32), "env")) == is_told

@@ -107,7 +107,7 @@ def test_half_precision_is_no_other_source():
 
 
 def test_starts_tell_a_shift_that_ranges_do_not():
-    """Of speeds about 0: other starts would move some entries, a shift moves all."""
+    """Speeds lie about 0: other starts would move some entries, a shift moves all."""
     first, other = robot(0, starts=0.3), changed(robot(1, starts=0.3), SEEN, lambda x: x + 0.7 * UNITS.max())
     assert told_of(first, other)
 

@@ -1,4 +1,4 @@
-"""Of right data in any usual layout nothing is told, with a task and without, alone and beside others."""
+"""Nothing is told of right data in any usual layout, with a task and without, alone and beside others."""
 
 import numpy as np
 import pytest

@@ -126,7 +126,7 @@ def rows_of(path):
 
 
 def test_one_declaration_is_enough(tmp_path):
-    """Of the last evaluation, by seed: the run's four episodes, written down by the environment."""
+    """The run's last evaluation, by seed: its four episodes, written down by the environment."""
     for quantity in (LARGEST_REWARD, EFFORT, SUMMIT):
         declare(quantity)
     policy = trained(tmp_path)

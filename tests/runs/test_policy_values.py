@@ -152,7 +152,7 @@ def test_a_better_policy_is_told_and_noise_is_not():
 
 
 def test_a_policy_is_judged_as_it_acts_within_the_data_s_range():
-    """Of one that would act by 3, but carries out 0.2, the values are those of 0.2, bit for bit."""
+    """A policy that would act by 3, but carries out 0.2, has the values of 0.2, bit for bit."""
     data = bandit(0.1, 1.0, spread=0.2)
     within = np.float32([[-0.2], [0.2]])
     clipped, plain = (
@@ -172,7 +172,7 @@ def of_critics(near, far, now, earlier=None):
 
 
 def test_the_error_of_a_mean_is_its_standard_error():
-    """Of n numbers of variance 4 it is 2 / sqrt(n)."""
+    """The standard error of n numbers of variance 4 is 2 / sqrt(n)."""
     draws = 2.0 * np.random.default_rng(0).normal(size=(4_000, 50))
     errors = [errors_of(of_critics(row[:25].mean(), row[25:].mean(), row.mean()))[0] for row in draws]
     assert np.mean(np.square(errors)) == pytest.approx(4.0 / 50, rel=0.05)

@@ -51,7 +51,7 @@ def test_groups_by_the_settings_of_a_sweep_whatever_the_order(tmp_path):
     [((0.1, 0.7), 8), ((0.1, math.nan), 1), ((math.nan, math.nan), None), (("", 0.1), 1), ((0.0, 0.0), 0)],
 )
 def test_successes_are_those_of_all_seeds_at_the_last_evaluation(tmp_path, rates, successes):
-    """Of 20 episodes. Once one has told, the episodes without a word have failed; else nothing is known."""
+    """Over 20 episodes. Once an episode has told, those without a word have failed; else nothing is known."""
     text = "step,seed,score,success_rate,diverged_at\n5,0,3,1,\n5,1,3,1,\n"
     text += "".join(f"10,{seed},1,{rate},\n" for seed, rate in enumerate(rates))
     (result,) = summarize(read(tmp_path, text), 10)

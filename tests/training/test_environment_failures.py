@@ -12,6 +12,10 @@ from xql_jax.training.members import Member
 MEMBERS = [Member(3, {"rate": 1.0}), Member(4, {"rate": 5.0})]
 # The last step of both members' third episodes, in the round of two steps from 20 on.
 BREAKS_AT = 21
+ACTING = {
+    "env_name": "driver:Drift-v0", "method": "td3", "hidden_dims": (4,), "batch_size": 4,
+    "buffer_size": 64, "warmup_steps": 6, "max_steps": 40, "log_interval": 4, "eval_episodes": 0,
+}  # fmt: skip
 
 
 class Breaking(Counting):
@@ -47,11 +51,7 @@ def test_all_members_are_at_the_last_round_that_all_acted(tmp_path):
 
 
 def test_a_run_saves_before_it_raises_and_goes_on(tmp_path):
-    settings = {
-        "env_name": "driver:Drift-v0", "method": "td3", "hidden_dims": (4,), "batch_size": 4,
-        "buffer_size": 64, "warmup_steps": 6, "max_steps": 40, "log_interval": 4,
-        "checkpoint_interval": 16, "eval_episodes": 0,
-    }  # fmt: skip
+    settings = ACTING | {"checkpoint_interval": 16}
     run = Driver(xql_jax.train_online, tmp_path, settings)
     with failing(22, 23), pytest.raises(EnvironmentFailure, match="it stands still"):
         run.resume()
@@ -78,11 +78,7 @@ def test_an_evaluation_that_fails_again_is_left_out_but_for_the_last(tmp_path):
 
 def test_a_damaged_replay_file_sends_a_run_that_acts_back_to_the_checkpoint_before(tmp_path):
     """Twice: the environments and the learner's thread must be open for the second attempt."""
-    settings = {
-        "env_name": "driver:Drift-v0", "method": "td3", "hidden_dims": (4,), "batch_size": 4,
-        "buffer_size": 64, "warmup_steps": 6, "max_steps": 40, "log_interval": 4,
-        "checkpoint_interval": 8, "eval_episodes": 0,
-    }  # fmt: skip
+    settings = ACTING | {"checkpoint_interval": 8}
     whole, run = (Driver(xql_jax.train_online, tmp_path / name, settings) for name in ("whole", "damaged"))
     whole.resume()
     run.resume(lambda step, numbers: step == 24)

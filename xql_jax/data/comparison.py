@@ -14,7 +14,7 @@ import numpy as np
 from xql_jax.data.conventions import all_far
 from xql_jax.data.dataset import Dataset, listed, spread_rows
 from xql_jax.data.starts import FEWEST, Starts, what_was_done
-from xql_jax.errors import UserError
+from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.types import ActionBounds, Json
 
 if TYPE_CHECKING:
@@ -93,12 +93,13 @@ class Met(NamedTuple):
     # Returns f32[N, O] of random actions; called if data are beyond its Box.
     explored: Callable[[], np.ndarray]
     second: np.ndarray | None = None  # f32[K, O], after a step by random actions, if it was taken
+    rewards: np.ndarray | None = None  # f64[K], of that step
 
     @classmethod
     def of(cls, env: "VectorEnv", seeds: Sequence[int]) -> "Met":
         """Resets an environment with each of the seeds."""
         space, random = env.observation_space, np.random.default_rng(seeds[0])
-        first, second, _ = _begun(env, seeds, random)
+        first, second, rewards = _begun(env, seeds, random)
 
         def explored() -> np.ndarray:
             found: list[np.ndarray] = []
@@ -107,7 +108,7 @@ class Met(NamedTuple):
                 found.append(env.step(_random_actions(env, random)).final_observations[0])
             return np.stack(found)
 
-        return cls(space.low, space.high, first, explored, second)
+        return cls(space.low, space.high, first, explored, second, rewards)
 
 
 def _begun(
@@ -132,7 +133,9 @@ def _random_actions(env: "VectorEnv", random: np.random.Generator, share: float 
     return ((low + high) / 2 + drawn * (high - low) / 2).astype(np.float32)
 
 
-def first_rewards_told(dataset: Dataset, env: "VectorEnv", seeds: Sequence[int], name: str) -> list[str]:
+def first_rewards_told(
+    dataset: Dataset, met: Met, env: "VectorEnv", seeds: Sequence[int], name: str
+) -> list[str]:
     """Returns a line if the first rewards of episodes are in another unit than the environment's, else none.
 
     The first rewards depend little on the policy: they are compared with rewards of random actions, and of
@@ -141,8 +144,8 @@ def first_rewards_told(dataset: Dataset, env: "VectorEnv", seeds: Sequence[int],
     own = np.asarray(dataset.batch.rewards[dataset.begins], np.float64)
     if len(own) < FEWEST:
         return []
-    random = np.random.default_rng(seeds[0])
-    seen = [_begun(env, seeds, random, share)[2] for share in (1.0, 0.0)]
+    of_middle = _begun(env, seeds, np.random.default_rng(seeds[0]), share=0.0)[2]
+    seen = [met.rewards, of_middle] if met.rewards is not None else [of_middle]
     if {all_far(np.abs(own), np.abs(each)) for each in seen} not in ({1}, {-1}):
         return []
     ranges = [f"{each.min():.3g} to {each.max():.3g}" for each in (own, seen[0])]
@@ -158,6 +161,23 @@ def warned(lines: list[str]) -> list[str]:
     for line in lines:
         LOG.warning(line)
     return lines
+
+
+def compared(
+    data: Ranges, env: "VectorEnv", seeds: Sequence[int], name: str, dataset: Dataset | None = None
+) -> list[str]:
+    """Warns if data cannot be those of the environment, which is reset with the seeds; returns the lines.
+
+    `dataset` is given where the first rewards of its episodes are to be compared, too.
+    """
+    try:
+        met = Met.of(env, seeds)
+        told = observations_told(data, met, name)
+        if dataset is not None:
+            told += first_rewards_told(dataset, met, env, seeds, name)
+    except EnvironmentFailure as error:  # by a random action, which no policy may ever choose
+        told = [f"{error}; so how its episodes begin is not compared with the data"]
+    return warned(told)
 
 
 def observations_told(data: Ranges, met: Met, name: str) -> list[str]:

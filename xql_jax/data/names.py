@@ -20,7 +20,7 @@ NAMES = {
 }
 OUR_NAMES = {name: ours for ours, names in NAMES.items() for name in (ours, *names.split())}
 
-# Of most other names for ends, order and next states one program means one thing and the next another, so
+# Most other names for ends, order and next states mean one thing to one program and another to the next, so
 # none is read. The rule is that of docs/data.md: a stem is in the name, or a word of it is one of `_WORD`; or
 # all its words are of rows; or it is an observation with a sign for the next one.
 _STEM = re.compile("done|termina|trunc|time_?out|reset|padd|mask|absorb|bootstrap|boundar|discount|successor")

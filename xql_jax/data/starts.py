@@ -121,9 +121,8 @@ def _factors(own: Starts, seen: Starts) -> Iterator[float]:
 def _is_scaled(own: Starts, seen: Starts, factor: float, entries: np.ndarray) -> bool:
     """Whether the data's starts are the environment's times exp(factor): all, or all that hardly vary."""
     if _explains(own.changed(np.exp(-factor)), seen, entries):
-        return (
-            _pace(own, seen) / factor > 0.5
-        )  # where episodes only begin in wider ranges, steps are as large
+        # Where episodes only begin in wider ranges, steps are as large.
+        return _pace(own, seen) / factor > 0.5
     away = _away(own, seen)
     ratios = _log_ratios(np.abs(own.mean), np.abs(seen.mean))[away]
     return len(ratios) >= FEWEST_NARROW and bool((np.abs(ratios - factor) < 2 * NARROW).all())

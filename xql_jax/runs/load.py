@@ -16,18 +16,16 @@ import jax.numpy as jnp
 
 from xql_jax.data.comparison import (
     RESETS,
-    Met,
     Ranges,
     check_bounds,
     check_units,
-    observations_told,
-    warned,
+    compared,
 )
 from xql_jax.data.dataset import SOURCE_PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import action_bounds
 from xql_jax.envs.vector import VectorEnv
-from xql_jax.errors import Damaged, EnvironmentFailure, UserError
+from xql_jax.errors import Damaged, UserError
 from xql_jax.files import is_locked, read_record, with_numbers
 from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import ONLINE, make_learner
@@ -378,10 +376,7 @@ class Run:
         if not self.ranges or task.name == self.env_name:  # which was compared when it began
             return []
         seeds = [episode_seed(EVALUATION_SEED, episode) for episode in range(RESETS)]
-        try:
-            return warned(observations_told(self.ranges, Met.of(env, seeds), task.name))
-        except EnvironmentFailure as error:
-            return warned([f"{error}; so how its episodes begin is not compared with the data"])
+        return compared(self.ranges, env, seeds, task.name)
 
     def preprocessing_of(self, dataset: Dataset) -> Preprocessing:
         """Returns the run's preprocessing for data that may be others: `top_returns` is a share of these."""

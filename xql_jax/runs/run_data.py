@@ -10,11 +10,9 @@ import numpy as np
 
 from xql_jax.data.comparison import (
     RESETS,
-    Met,
     Ranges,
     action_range,
-    first_rewards_told,
-    observations_told,
+    compared,
     small_units_told,
     warned,
 )
@@ -24,7 +22,7 @@ from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing, has_dat
 from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.data.views import view_for
 from xql_jax.envs import action_bounds, environment_maker, own_sizes
-from xql_jax.errors import EnvironmentFailure, UserError
+from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.runs.kinds import EVALUATION_SEED, Acting, Finetune, FromData, Online, Training
 from xql_jax.runs.load import Run
@@ -152,13 +150,9 @@ def _compared(
         else:
             return []
         seeds = [episode_seed(EVALUATION_SEED, episode) for episode in range(RESETS)]
-        try:
-            told = observations_told(ranges, Met.of(env, seeds), task.name)
-            if isinstance(settings, Finetune) and not task.suite.data_rewards:  # these are recomputed online
-                told += first_rewards_told(dataset, env, seeds, task.name)
-        except EnvironmentFailure as error:  # by a random action, which no policy may ever choose
-            told = [f"{error}; so how its episodes begin is not compared with the data"]
-        return warned(told)
+        # Rewards of some suites are computed online as in the data.
+        has_rewards = isinstance(settings, Finetune) and not task.suite.data_rewards
+        return compared(ranges, env, seeds, task.name, dataset if has_rewards else None)
 
 
 def _prior_data(settings: Finetune, dataset: Dataset) -> Dataset:
