@@ -24,6 +24,7 @@ from xql_jax.runs.layers import (
     DEFAULT,
     FILE,
     METHOD,
+    OFF,
     ORDER,
     SUITE,
     TABLE_4,
@@ -114,7 +115,8 @@ def test_a_layer_wins_over_those_before_it():
         TABLE_4: 1.0,
         USER: 3.5,
     }
-    assert [(layers.value(name), layers.layer(name)) for name in ("beta", "v_updates", "batch_size")] == [
+    values = layers.up_to(OFF)
+    assert [(values[name], layers.layer(name)) for name in ("beta", "v_updates", "batch_size")] == [
         (3.5, USER),
         (4, TABLE_4),
         (8, USER),
@@ -127,7 +129,7 @@ def test_each_value_is_its_layers(method):
     kind, task = (Online, "hopper-hop") if method in ONLINE else (Finetune, "kitchen-complete-v0")
     settings = settings_from(choose_config(kind, method, env_name=task), {"env_name": task, "seed": "7"})
     layers = settings.layers
-    assert {name: layers.value(name) for name in settings.values} == settings.values
+    assert {name: layers[layers.layer(name)][name] for name in settings.values} == settings.values
     assert layers.up_to(USER) == settings.values | {"env_name": task, "seed": 7}
     for place, layer in enumerate(ORDER[1:], 1):
         below = layers.up_to(ORDER[place - 1])

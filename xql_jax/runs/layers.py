@@ -55,10 +55,6 @@ class Layers:
         """Returns the layer that a value is from."""
         return next((layer for layer in reversed(ORDER) if name in self[layer]), DEFAULT)
 
-    def value(self, name: str) -> Any:
-        """Returns the value that wins."""
-        return self[self.layer(name)][name]
-
     def up_to(self, layer: str) -> Json:
         """Returns the values that win where the layers above this one are left out."""
         return {
