@@ -29,8 +29,11 @@ def random_data(size: int) -> Dataset:
 
 
 def learner_of(name: str, width: int = WIDTH) -> Any:
-    """Returns the method's learner, all of whose networks have two hidden layers of this width."""
+    """Returns the learner of METHOD or METHOD:FIELD=NUMBER;..., with two hidden layers of this width."""
+    name, _, numbers = name.partition(":")
     learner: Any = make_learner(name)
+    own = dict(number.split("=") for number in numbers.split(";") if number)
+    learner = with_values(learner, {field: float(number) for field, number in own.items()})
     widths = [field for field in values_of(learner) if field.endswith("_hidden_dims")]
     return with_values(learner, dict.fromkeys(widths, (width, width)))
 

@@ -8,6 +8,7 @@ the median over these pairs.
 
 Example:
   python benchmarks/learners.py --methods=iql,sql,td3_bc,cql --turns=5
+  python benchmarks/learners.py --methods='xql:beta_nats=1;policy_nats=0.3'   # both divergences held
 """
 
 import csv
@@ -27,7 +28,11 @@ from xql_jax.data.views import view_for
 from xql_jax.learners.registry import OFFLINE
 from xql_jax.training.trainer import OfflineTrainer
 
-flags.DEFINE_list("methods", [], "Methods, or METHOD+POLICY, to compare with xql. Default: all.")
+flags.DEFINE_list(
+    "methods",
+    [],
+    "Methods, METHOD+POLICY or METHOD:FIELD=NUMBER;FIELD=NUMBER, to compare with xql. Default: all.",
+)
 flags.DEFINE_integer("turns", 5, "How often each is timed; one more turn warms up.", lower_bound=1)
 flags.DEFINE_float("seconds", 1.0, "Approximate time of one timing.", lower_bound=0.01)
 flags.DEFINE_integer("transitions", 100_000, "Size of the dataset.", lower_bound=1000)

@@ -77,12 +77,23 @@ def test_cloning_of_the_successes_is_named_where_most_episodes_failed():
         assert kept.min() > 0.5
 
 
+def test_cloning_of_all_is_named_where_episodes_are_alike():
+    """By a standard deviation of up to 10% of the mean, whatever its sign; few rows ask for dropout."""
+    for mean in (100.0, -100.0):
+        returns = mean + 9.9 * np.resize([-1.0, 1.0], 20)
+        (line,) = describe_dataset(episodes_of(returns), None)["advice"]
+        assert line.startswith(f"the 20 episodes have returns alike, {mean:g} ± 9.9, ")
+        assert "--method=bc --dropout_rate=0.1 " in line
+    (line,) = describe_dataset(episodes_of(returns, length=500), None)["advice"]
+    assert "--method=bc " in line
+    assert "dropout" not in line
+
+
 def test_returns_of_one_heap_or_mostly_successes_have_no_advice():
     generator = np.random.default_rng(0)
-    ones = np.ones(260)
     for returns in (
-        generator.normal(size=260), generator.random(260), generator.exponential(size=260), ones,
-        np.where(np.arange(260) % 4, 1.0, 0.0), np.where(np.arange(260) == 7, 90.0, generator.random(260)),
+        generator.normal(size=260), generator.random(260), generator.exponential(size=260), np.zeros(260),
+        100.0 + 11.0 * generator.choice([-1.0, 1.0], 260), np.ones(4), np.where(np.arange(260) % 4, 1.0, 0.0), np.where(np.arange(260) == 7, 90.0, generator.random(260)),
     ):  # fmt: skip
         assert describe_dataset(episodes_of(returns), None)["advice"] == []
 
