@@ -172,7 +172,7 @@ Minibatch = AnyBatch | Windows
 class Learner(Protocol):
     """An algorithm: a frozen pytree dataclass with traced floats, static structure and pure methods."""
 
-    # The type of its minibatches, one of `Minibatch`. With `Windows`, the learner has a `context_length`, K.
+    # The type of its minibatches, in `Minibatch`. With `Windows`, the learner has a `context_length`, K.
     batch_type: ClassVar[type]
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:

@@ -11,7 +11,7 @@ import jax
 
 from xql_jax.errors import UserError
 
-# Settings of JAX that change random numbers, sums or the computation itself. By default JAX reads each one
+# Settings of JAX that change random numbers, sums or the computation itself. By default JAX reads each
 # from the environment variable of that name.
 SETTINGS: Mapping[str, bool | int | str | None] = {
     "jax_enable_x64": False,

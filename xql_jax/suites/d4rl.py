@@ -111,7 +111,7 @@ def _antmaze_tasks() -> Iterator[Task]:
 _SLOWER = {"actor_lr": 2e-4, "value_lr": 2e-4, "critic_lr": 2e-4}
 _THREE_LAYERS = {"actor_hidden_dims": (256,) * 3, "critic_hidden_dims": (256,) * 3}
 # Table 4 lacks the actor's constant rate (`decay_actor_lr`), too. The paper evaluates over 1,000 episodes,
-# the authors' scripts over 100. Here training evaluates over 10 unless --eval_episodes is given; `xql-sweep`
+# the authors' scripts over 100. Here training evaluates over 10 by default; `xql-sweep`
 # and `xql-reproduce` evaluate over 100. Table 2 is XQL's with --tuned.
 _ANTMAZE_VALUES = Values(
     rows={

@@ -17,7 +17,7 @@ _ENVIRONMENTS = (
     ("scene", "play noisy", 750),
     ("cube-triple cube-quadruple puzzle-4x5 puzzle-4x6", "play noisy", 1000),
 )
-_NUMBERS = ("", "-task1", "-task2", "-task3", "-task4", "-task5")  # without one, it is the default task
+_NUMBERS = ("", "-task1", "-task2", "-task3", "-task4", "-task5")  # without a number, it is the default task
 
 
 def _tasks() -> Iterator[Task]:

@@ -68,7 +68,7 @@ def error_wave(
 
     Values flow backwards: after t steps the error is in the states from which t moves can lead to that state.
     In a corridor of one-way moves V is Gumbel there, as Eq. 26 says, with discount^t times the scale. Where
-    other moves are possible, only errors pass that make the way to the state the best one.
+    other moves are possible, only errors pass that make the way to the state the best way.
 
     Returns the standard deviation of V in every state after each step, f64[T + 1, S].
 

@@ -5,7 +5,7 @@ import numpy as np
 from xql_jax.envs.mazes import MOVES, Cell, Maze
 from xql_jax.theory.soft_mdp import SoftMDP
 
-# Not the authors' maze, because no text describes it. The way from the lower to the upper left is a long one.
+# Not the authors' maze, because no text describes it. The way from the lower to the upper left is long.
 FIGURE_4 = Maze(
     (
         "#########",

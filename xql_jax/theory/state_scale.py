@@ -68,7 +68,7 @@ def state_scale(q: ArrayLike, mu: ArrayLike, nats: ArrayLike, clip: float = math
     with a clip, the quantile of Q above which the weights are exp(clip).
 
     Args:
-        nats: f64[...] or one number, positive.
+        nats: f64[...] or a number, positive.
     """
     excess, mu = below_largest(arguments.samples("q", q), mu)
     nats = np.broadcast_to(np.asarray(nats, np.float64), excess.shape[:-1])
@@ -150,7 +150,8 @@ def solve_within(
     Here v is E_pi[Q], without a clip V + beta * nats: the maximum over the same policies at any Q, so the
     sweeps contract by the discount to one fixed point, the return of the best of these policies. With `soft`,
     v is the minimiser's V, the return of its policy less the discounted sum of beta * nats. Its derivative,
-    pi(a) * (1 - nats * beta * (Q(a) - E_pi[Q]) / Var_pi[Q]), can be negative where Q(a) is large, so several fixed points are possible: `start`, f64[S], decides.
+    pi(a) * (1 - nats * beta * (Q(a) - E_pi[Q]) / Var_pi[Q]), can be negative where Q(a) is large, so several
+    fixed points are possible: `start`, f64[S], decides.
 
     Args:
         tolerance: largest change of v in the last sweep, of the largest |v|; below 1.
@@ -165,12 +166,12 @@ def solve_within(
     )
     for _ in range(20 * sweeps):
         q, last = mdp.backup(v), v
-        found = state_scale(q, mdp.behavior, nats, clip)
-        policy = mdp.behavior * weights(q, mdp.behavior, found.beta, clip)
-        v = found.v if soft else (policy * q).sum(-1)
+        scale = state_scale(q, mdp.behavior, nats, clip)
+        policy = mdp.behavior * weights(q, mdp.behavior, scale.beta, clip)
+        v = scale.v if soft else (policy * q).sum(-1)
         change = np.abs(v - last).max()
         if change <= tolerance * np.abs(v).max():
-            return WithinNats(v, q, found.beta, policy)
+            return WithinNats(v, q, scale.beta, policy)
     raise ValueError(f"the sweeps have not settled: v still changes by {change:.3g}")
 
 
