@@ -1,4 +1,4 @@
-"""The suites locomotion and gymnasium, by IQL's name of the file: the values are in xql_jax/suites/d4rl.py."""
+"""The suites locomotion and gymnasium, by IQL's name of the file: values are in xql_jax/suites/d4rl.py."""
 
 from ml_collections import ConfigDict
 

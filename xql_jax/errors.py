@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# The beginnings of the paths of code that is not the user's; "<" is that of code without a file.
+# The beginnings of the paths of code that is not the user's; "<" begins code without a file.
 _FOLDERS = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), Path(__file__).parent)
 NOT_USERS_CODE = (*(f"{folder}{os.sep}" for folder in _FOLDERS), "<")
 
@@ -116,6 +116,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def advice(name: str, known: Iterable[str]) -> str:
-    """Returns which of the known settings to give: those that other programs call so, or the nearest."""
+    """Returns which of the known settings to give: settings that other programs call so, or the nearest."""
     ours = [choice for choice in known if name in SYNONYMS.get(choice, "").split()]
     return f"give {' or '.join(ours)}" if ours else f"nearest known: {nearest(name, known)}"

@@ -57,7 +57,7 @@ def train(
 ) -> Policy:
     """Trains an offline method on data, and returns its policy.
 
-    The run is the same as that of `xql-train-offline` with these settings: same numbers, same folder.
+    The run is `xql-train-offline`'s with these settings: same numbers, same folder.
 
     Args:
         env_name: the task in which the policy is evaluated, and whose data it learns from without `dataset`.
@@ -103,7 +103,7 @@ def train_finetune(
 ) -> Policy:
     """Trains offline, or takes the policy of such a run, and goes on in the task's environment.
 
-    The run is the same as that of `xql-train-finetune` with these settings.
+    The run is `xql-train-finetune`'s with these settings.
 
     Args:
         max_steps: the number of environment steps after the offline phase.
@@ -140,7 +140,7 @@ def train_online(
 ) -> Policy:
     """Trains an online method in a task's environment, and returns its policy.
 
-    The run is the same as that of `xql-train-online` with these settings.
+    The run is `xql-train-online`'s with these settings.
 
     Args:
         env_name: a task of DM Control, such as cheetah-run, of Gymnasium, or of your own (MODULE:NAME).

@@ -343,7 +343,7 @@ def _key(key: Any) -> jax.Array:
 
 @jax.jit
 def _estimate(state: State, *inputs: jax.Array) -> jax.Array:
-    """V(s) by the state of a value fit, or the least Q(s, a) by that of critics."""
+    """V(s) by the state of a value fit, or the least Q(s, a) by the state of critics."""
     estimate: jax.Array = state(*inputs) if len(inputs) == 1 else state.min_q(*inputs)
     return estimate
 

@@ -1,8 +1,8 @@
 """Settings: each is declared once, by its default, its domain and its meaning, in the dataclass that uses it.
 
-Learners and commands declare theirs alike. A learner has parts with fields of their own; names are flat all
-the same: `beta` is that of whichever part holds it. `settings_of`, `values_of` and `with_values` walk a class
-or a tree of parts. From the declarations come flags, their help, keywords in Python, checks, and the lines of
+Learners and commands declare theirs alike. A learner has parts with fields of their own, but names are flat:
+`beta` is the field of whichever part holds it. `settings_of`, `values_of` and `with_values` walk a class or a
+tree of parts. From the declarations come flags, their help, keywords in Python, checks, and the lines of
 `--print_config`.
 """
 
@@ -30,7 +30,7 @@ class Domain(NamedTuple):
     text: str
     holds: Callable[[Any], bool] = lambda value: True
     infinite: bool = False  # whether inf is valid: it switches something off
-    value_type: type | None = None  # of the values; None: that of the default
+    value_type: type | None = None  # of the values; None: the default's type
 
 
 def within(least: float, most: float) -> Domain:
@@ -73,7 +73,7 @@ class Setting:
 
     default: Any  # None: it may be None
     domain: Domain
-    meaning: str  # empty: that of the base class's field of the same name
+    meaning: str  # empty: the meaning of the base class's field of the same name
     value_type: (
         type  # int, float, bool, str; tuple: widths; list: several texts; object: a function by its name
     )
@@ -82,7 +82,7 @@ class Setting:
     neutral: Any = None  # with this value numbers are as without the setting, and runs do not record it
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     by_config: bool = False  # a method or a config file may choose its default
-    of_checkpoint: bool = False  # in fine-tuning it is that of --checkpoint's run
+    of_checkpoint: bool = False  # in fine-tuning it has the value of --checkpoint's run
     finds: str = ""  # the learner's number that this setting finds in training, unless it is 0
     of_start: bool = False  # whether it is a learner's number that only the first state depends on
     by_commas: bool = False  # how several texts are typed; else by a flag each
@@ -240,7 +240,7 @@ def parts_of(tree: Any) -> list[tuple[str, Any]]:
 
 
 def declared(tree: Any) -> Iterator[tuple[Any, str, Setting]]:
-    """Yields each setting's holder, name and declaration: the tree's own first, then those of its parts."""
+    """Yields each setting's holder, name and declaration: the tree's own settings first, then its parts'."""
     for field in dataclasses.fields(tree):
         if "setting" in field.metadata:
             yield tree, field.name, field.metadata["setting"]

@@ -197,7 +197,7 @@ class CompiledEnv(VectorEnv):
 
 @functools.cache
 def _programs(task: Task) -> tuple[Callable, Callable]:
-    """Returns start and step of N episodes; those that are over keep their state and get reward 0."""
+    """Returns start and step of N episodes; ended episodes keep their state and get reward 0."""
     environment = compiled_environment(task)
     start = jax.vmap(lambda seed: environment.reset(jax.random.key(seed)))
     step_all = jax.vmap(functools.partial(safe_step, environment))

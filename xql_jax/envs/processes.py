@@ -30,7 +30,7 @@ LEFT_TO_PARENT = [
 class Processes(VectorEnv):
     """Environments in one process each. This pays if a step takes much longer than a message's 0.1 ms.
 
-    The results are those of `Local`, bit for bit. The processes ignore the signals that stop a run, which
+    The results equal `Local`'s, bit for bit. The processes ignore the signals that stop a run, which
     this process handles. After a failure, such as `timeout` seconds without an answer, all have ended.
     """
 
@@ -140,7 +140,7 @@ def _answer_of(environment: Environment, request: Any) -> Any:
 
 
 def _stop(pipes: list[Connection], workers: list[SpawnProcess]) -> None:
-    """Closes the pipes, so that workers close their environments; kills those that last for some seconds."""
+    """Closes the pipes, so that workers close their environments; kills workers that last some seconds."""
     for pipe in pipes:
         pipe.close()
     deadline = time.monotonic() + GRACE

@@ -1,4 +1,4 @@
-"""Environments of Gymnasium's registry: its own MuJoCo tasks, such as HalfCheetah-v5, and those of users."""
+"""Environments of Gymnasium's registry: its own MuJoCo tasks, such as HalfCheetah-v5, and users' tasks."""
 
 import warnings
 

@@ -32,12 +32,12 @@ class VectorStep(NamedTuple):
     An environment without an episode (idle) keeps its observation, gets reward 0, and does not end.
     """
 
-    observations: np.ndarray  # f32[N, O], to act on next: the first ones of the episodes that begin
+    observations: np.ndarray  # f32[N, O], to act on next: the first of the episodes that begin
     actions: np.ndarray  # [N, A], as they acted: clipped to the action space
     rewards: np.ndarray  # f64[N]
     terminals: np.ndarray  # bool[N]
     truncations: np.ndarray  # bool[N], by a time limit; never together with a terminal
-    final_observations: np.ndarray  # f32[N, O], reached by this step: never those of a new episode
+    final_observations: np.ndarray  # f32[N, O], reached by this step, never of a new episode
     successes: np.ndarray  # i8[N], whether the episode has succeeded by now: 1, 0 or UNKNOWN_SUCCESS
     returns: np.ndarray  # f64[N], undiscounted, of the episodes up to and with this step
     lengths: np.ndarray  # i64[N], steps likewise
@@ -230,7 +230,7 @@ def repeats(env: VectorEnv, seed: int, steps: int = 5) -> bool:
 
 
 class EpisodeSeeds:
-    """The seeds of endless episodes, a `NextSeed`; `episodes` are the numbers of the running ones."""
+    """The seeds of endless episodes, a `NextSeed`; `episodes` are the numbers of the running episodes."""
 
     def __init__(self, seed: int, episodes: Sequence[int]):
         self._seed, self.episodes = seed, list(episodes)

@@ -68,7 +68,7 @@ def check_matmul_precision(name: str, platform: str) -> None:
 
 
 def check_platforms(wanted: str | None = None) -> None:
-    """Raises UserError if JAX finds no device of the platforms; None: those of JAX_PLATFORMS."""
+    """Raises UserError if JAX finds no device of the platforms; None: the platforms of JAX_PLATFORMS."""
     wanted = wanted or jax.config.jax_platforms or ""  # type: ignore[attr-defined]
     names, reason = wanted.split(","), ""
     try:

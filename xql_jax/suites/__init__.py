@@ -21,8 +21,8 @@ class DataFolder(NamedTuple):
     default: str
 
 
-# Values by who has them: "all" methods, the "in_sample" ones and users' own, or names of methods by spaces. A
-# method's row is also for methods that are `like` it. Later rows win.
+# Values by who has them: "all" methods, the "in_sample" methods and users' own, or names of methods by spaces.
+# A method's row is also for methods that are `like` it. Later rows win.
 Rows = Mapping[str, Mapping[str, Any]]
 NONE: Mapping[str, Any] = {}
 
@@ -49,15 +49,15 @@ class Suite:
     name: str
     config: str  # configs/CONFIG_config.py returns its values, for --config; a test compares
     environment: str  # the class, as a rule a `SimulatedEnv` of envs/simulated.py; takes a `Task`
-    takes_any_config: bool = False  # those of other suites, too
+    takes_any_config: bool = False  # configs of other suites, too
     # For offline methods, in fine-tuning, too. Not compared, so that a suite and its tasks have a hash.
     values: Values = dataclasses.field(default=METHODS_OWN, compare=False, repr=False)
-    tasks: Callable[[], Iterable["Task"]] = tuple  # those that can be listed
+    tasks: Callable[[], Iterable["Task"]] = tuple  # the tasks that can be listed
 
     jax_environment: str = ""  # if `environment` is `CompiledEnv`: a `JaxEnvironment`, which takes a `Task`
     is_compiled: bool = False  # environments in JAX, which are part of the program that learns
     packages: tuple[str, ...] = ()  # the simulator, if it is a package, then others with models or rules
-    max_threads: int = 1  # threads pay for steps of a millisecond, and slow those of microseconds
+    max_threads: int = 1  # threads pay for steps of a millisecond, and slow steps of microseconds
     max_environments: int = 64  # at once, or as many as evaluated policies, if these are more: few if costly
     # Whether they are in Gymnasium's registry: bounds of actions are their own, else ±1, and they draw if
     # `render_mode` asks for it, else `SimulatedEnv` does.
@@ -80,7 +80,7 @@ class Suite:
 
     reward_shift: float = 0.0  # added to rewards
     scales_rewards: bool = False  # so that the data's returns span 1000
-    data_rewards: str = ""  # the function that computes those of its data, if they are not the environment's
+    data_rewards: str = ""  # the function that computes its data's rewards, if they are not the environment's
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """D4RL's suites, and the embedded mazes, which follow the rules of its maze2d: tasks and hyperparameters.
 
-XQL's values are the first ones of the paper's Table 4, and its tuned ones those in parentheses. IQL's are
-those of Kostrikov et al. 2021, Appendix B. V's layer norm (`layer_norm`) is not in Table 4, but in the
+XQL's values are the first of the paper's Table 4, and its tuned values the numbers in parentheses. IQL's are
+from Kostrikov et al. 2021, Appendix B. V's layer norm (`layer_norm`) is not in Table 4, but in the
 authors' scripts and configuration.
 """
 

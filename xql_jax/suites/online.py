@@ -63,7 +63,7 @@ _GYMNASIUM = Suite(
 # `beta` by a divergence of V's weights, and every policy that clones by weights has the same divergence from
 # the data. A --beta or --awr_temperature of the user's is kept: docs/choosing-beta.md.
 _OWN_VALUES = Values({"all": {"scale_rewards": True}, **IN_NATS})
-OWN = Suite(  # users' own environments, and those of other packages, which Gymnasium makes
+OWN = Suite(  # users' own environments, and other packages', which Gymnasium makes
     "own",
     config="own",
     values=_OWN_VALUES,

@@ -1,4 +1,4 @@
-"""The tasks by name, and those that a user names: environments of their own, reference returns."""
+"""The tasks by name, and the tasks that a user names: environments of their own, reference returns."""
 
 import dataclasses
 import importlib

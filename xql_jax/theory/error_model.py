@@ -37,7 +37,7 @@ def evolve_samples(mdp: SoftMDP, samples: np.ndarray) -> np.ndarray:
 
     Pairs with the same successor get the same Z, up to their rewards. If two such pairs meet in a maximum one
     step later, Eq. 26 fails. Shuffling the draws of each pair separately restores the independence that it
-    assumes, as long as the draws descend from many of the first ones: each maximum drops the smaller.
+    assumes, as long as the draws descend from many of the first draws: each maximum drops the smaller.
 
     Source: Garg et al. 2023, Eq. 25.
     """

@@ -1,4 +1,4 @@
-"""A maze of cells as a tabular soft MDP, like that of Figure 4 (Garg et al. 2023, Appendix D.1)."""
+"""A maze of cells as a tabular soft MDP, like the maze of Figure 4 (Garg et al. 2023, Appendix D.1)."""
 
 import numpy as np
 

@@ -33,7 +33,7 @@ def tangent_gumbel_loss(values: Array, targets: Array, beta: Numeric, count: int
     """beta * `gumbel_loss`, continued by its tangent above the z at which exp(z) is STEEPEST * count.
 
     At an optimum over all `count` samples the mean of exp(z) is 1, because the output's bias has gradient 0.
-    So no exp(z) exceeds `count`, and the minimiser is that of Eq. 7. The loss is convex, and finite in
+    So no exp(z) exceeds `count`, and the minimiser is Eq. 7's. The loss is convex, and finite in
     float32 at any z.
     """
     steepest = STEEPEST * count

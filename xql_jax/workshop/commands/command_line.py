@@ -43,7 +43,7 @@ class TextParser(flags.ArgumentParser):
 
 
 def define_flags(known: Mapping[str, Setting]) -> None:
-    """Defines a flag for each setting that has none, but for those that a position sets."""
+    """Defines a flag for each setting that has none, except settings that a position sets."""
     for name, declaration in known.items():
         if declaration.positional or name in FLAGS:
             continue
@@ -154,7 +154,7 @@ def run(
 
     Args:
         kind: of the settings that main takes; a `Command` has its own, as keyword arguments.
-        expanded: returns the arguments to parse, of those that were typed.
+        expanded: returns the arguments to parse, from the typed arguments.
     """
     call: Any = (lambda settings: main(**vars(settings))) if isinstance(main, Command) else main
     wanted: Any = main.settings if isinstance(main, Command) else kind

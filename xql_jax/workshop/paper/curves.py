@@ -48,7 +48,7 @@ def scores_in(
 ) -> list[MethodScore]:
     """Reads the finished runs below a folder that learned these tasks (None: all) by these methods.
 
-    Fine-tuned runs are left out, damaged ones with a warning. Where a score is the return, the dataset's name
+    Fine-tuned runs are left out, damaged runs with a warning. Where a score is the return, the dataset's name
     says so.
 
     UserError if there is no such run, or if two runs have the same seed of a method.
@@ -79,7 +79,7 @@ def _named_return(score: MethodScore) -> MethodScore:
 
 
 def points_of(scores: Sequence[MethodScore], what: str) -> list[Point]:
-    """Returns the members' numbers; those that are not finite are left out with a warning."""
+    """Returns the members' numbers; numbers that are not finite are left out with a warning."""
     points = [
         Point(score.dataset, score.method, member.seed, *numbers)
         for score in scores

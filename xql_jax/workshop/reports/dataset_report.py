@@ -57,7 +57,7 @@ def describe_dataset(dataset: Dataset, task: Task | None, seen: Dataset | None =
 def _advice(dataset: Dataset) -> list[str]:
     """Names cloning of the successes if returns have two heaps, of which the upper is smaller.
 
-    The best split into two heaps explains 64% of the variance of normal numbers, and 75% of uniform ones.
+    The best split into two heaps explains 64% of the variance of normal numbers, and 75% of uniform numbers'.
     """
     episodes = dataclasses.replace(dataset, ends=np.append(dataset.begins[1:], True))
     returns, lengths = episodes.trajectory_returns(), episodes.trajectory_lengths()

@@ -110,7 +110,7 @@ def read_runs(
 ) -> FoundRuns:
     """Reads all runs below some folders, see `find_runs`, with the numbers in a column of a CSV file.
 
-    The scores of datasets with `references`, by their names, are those of the returns between these.
+    The scores of datasets with `references`, by their names, are of the returns between these.
     """
     members: list[Curve] = []
     # All runs on the same files have the names of data of the first run. A user's files of the same

@@ -146,7 +146,7 @@ def statistics_of(
 
 
 def aggregates_of(scores: Scores) -> np.ndarray:
-    """Returns the `AGGREGATES`: mean and median are those of the datasets' means.
+    """Returns the `AGGREGATES`: mean and median are of the datasets' means.
 
     The interquartile mean is the mean of the middle half of all scores. There each score has the weight of
     its dataset's 1/n, as if the seeds were repeated until all datasets have equally many. So with equal

@@ -32,7 +32,7 @@ SECONDS_PER_TRY = 60.0  # between two submissions while SLURM admits no more job
 LIMITS = "SubmitJob", "temporarily"  # in what sbatch says when the user has, or all have, as many as may be
 # SLURM's words for jobs that will not run again; each other word is of a job that runs, or will.
 ENDED = "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT"
-# Beginnings of SLURM's variables that are the cluster's, not those of the job that has them.
+# Beginnings of SLURM's variables that are the cluster's, not the job's.
 OF_CLUSTER = "SLURM_CLUSTERS", "SLURM_CONF", "SLURM_JWT"
 
 

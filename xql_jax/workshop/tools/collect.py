@@ -122,7 +122,7 @@ def collect(settings: CollectionSettings) -> Json:
     }
     report = summary | {
         "output": str(output),
-        "whole_episodes": len(returns),  # those of the mean return
+        "whole_episodes": len(returns),  # episodes of the mean return
         "terminals": int(rows["terminals"].sum()),
         "mean_score": float(task.normalized_score(returns).mean()) if task.scores_returns else None,
         "stopped_by": stop.received,
@@ -195,7 +195,7 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     stored = empty(1, *run.sizes, EpisodeBatch if run.horizon.steps > 1 else Batch)
     begin, stored_rows = files.read(settings.until or run.wanted_step, stored.data)
     stop = begin + len(stored_rows.rewards)
-    first = max(begin, stop - int(run.record["buffer_size"]))  # older ones were overwritten
+    first = max(begin, stop - int(run.record["buffer_size"]))  # older rows were overwritten
     stored_rows = stored_rows._replace(
         actions=run.preprocessing.action_bounds.to_environment(stored_rows.actions)
     )

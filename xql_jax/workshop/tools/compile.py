@@ -83,7 +83,7 @@ MEMORY_BY_KIND = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompileSettings(Offline):
-    """Settings of `xql-compile`: those of `xql-train-offline`, and the devices to compile for."""
+    """Settings of `xql-compile`: `xql-train-offline`'s, and the devices to compile for."""
 
     topology: str = setting(
         "",
@@ -223,7 +223,7 @@ def compile_population(
 ) -> jax.stages.Compiled:
     """Compiles the program for `members` a device and data of `rows`, from a population with `size` rows.
 
-    `learners` are those of all members, stacked.
+    `learners` are all members', stacked.
     """
     [group] = make_groups(members * len(devices), True, devices)
 
@@ -252,7 +252,7 @@ def state_bytes(program: jax.stages.Compiled) -> int:
 
 
 def cost_analysis(program: jax.stages.Compiled) -> dict[str, float]:
-    """Returns the compiler's counts; those of GPUs that are not there state none: XLA's general ones."""
+    """Returns the compiler's counts; for absent GPUs it states none: XLA's general counts."""
     if costs := program.cost_analysis():
         return costs
     [module] = program.runtime_executable().hlo_modules()  # type: ignore[union-attr]

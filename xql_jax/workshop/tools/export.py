@@ -142,7 +142,7 @@ def export_policy(
 
 
 def _formats(named: Sequence[str] | None, is_stack: bool) -> list[str]:
-    """Returns the formats to write: those that the user named, or all that can be."""
+    """Returns the formats to write: the formats that the user named, or all that can be."""
     formats = []
     for name in named or FILES:
         try:
