@@ -21,8 +21,8 @@ class DataFolder(NamedTuple):
     default: str
 
 
-# Values by method: "all", "in_sample" (with users' own methods), or names of methods by spaces. A method's row is
-# also for methods that are `like` it. Later rows win.
+# Values by method: "all", "in_sample" (with users' own methods), or names of methods by spaces. A method's row
+# is also for methods that are `like` it. Later rows win.
 Rows = Mapping[str, Mapping[str, Any]]
 NONE: Mapping[str, Any] = {}
 
