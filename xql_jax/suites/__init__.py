@@ -21,7 +21,7 @@ class DataFolder(NamedTuple):
     default: str
 
 
-# Values by method: "all", "in_sample" (with users' own methods), or names of methods by spaces. A method's row
+# Values by method: "all", "in_sample" (with users' own), or names of methods by spaces. A method's row
 # is also for methods that are `like` it. Later rows win.
 Rows = Mapping[str, Mapping[str, Any]]
 NONE: Mapping[str, Any] = {}
