@@ -2,7 +2,7 @@
 
     python benchmarks/choices.py results/hopper-medium-replay-v2/xql/RUN results/pen-human-v1/iql/RUN ...
 
-A row a run, as docs/evaluate.md has them: the correlation over members, and over settings, of the value by
+A row a run, the correlation over members, and over settings, of the value by
 fitted-Q evaluation; the score of the best by that value beside the best and the mean score; and whether the
 choice said that it can tell. Runs need scores, and several members.
 """

@@ -3,8 +3,8 @@
 A name is TASK, a hyphen and what is trained, such as pen-xql or medium-betas. All that are chosen are trained
 first, --workers of them at once, without an evaluation. Then each member is evaluated by a process of its
 own, one for each core, because a GPU's host has more cores than one evaluation uses. What has a CSV file in
---output is left out, and a run that was stopped goes on. The files of data, made as docs/claims.md says,
-are in --data.
+--output is left out, and a run that was stopped goes on. The files of data, made as docs/results/README.md
+says, are in --data.
 
   python benchmarks/claims_runs.py --list
   python benchmarks/claims_runs.py --data=DATA --output=claims pen-xql kitchen-xql

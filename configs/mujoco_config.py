@@ -1,4 +1,4 @@
-"""Gym locomotion, and Gymnasium's own tasks with your own data: the values are in xql_jax/suites/d4rl.py."""
+"""The suites locomotion and gymnasium, by IQL's name of the file: values are in xql_jax/suites/d4rl.py."""
 
 from ml_collections import ConfigDict
 

@@ -61,8 +61,6 @@ def test_a_block_says_its_language_and_can_be_parsed(block):
 )
 def test_a_page_s_python_runs_from_its_first_block_to_its_last(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if page == "docs/results.md":
-        shutil.copy(ROOT / "docs/results/pointmaze-umaze-v0/xql.csv", "evaluations.csv")
     space = {}
     for block in blocks(page, "python"):
         if not block.reason:

@@ -65,7 +65,9 @@ def assert_same_weights(path, other):
 
 
 def test_without_a_choice_of_a_member_it_does_not_act(of_several):
-    with pytest.raises(UserError, match=r"has 4 members: choose one with policy\.select.*seed 42, beta=0\.1"):
+    with pytest.raises(
+        UserError, match=r"4 members: choose a member with policy\.select.*seed 42, beta=0\.1"
+    ):
         of_several([0.0])
     with pytest.raises(UserError, match=r"no such member; there are seed 42, beta=0\.1"):
         xql_jax.load_policy(of_several.path, seed=41)
@@ -205,7 +207,7 @@ def test_fine_tuning_goes_on_with_the_member_that_a_policy_has(of_several, tmp_p
         "save_dir": tmp_path,
         "progress": False,
     }
-    with pytest.raises(UserError, match=r"member=0: the policy is of one: seed 43, beta=0\.5"):
+    with pytest.raises(UserError, match=r"member=0: the policy has a single member: seed 43, beta=0\.5"):
         xql_jax.train_finetune(checkpoint=chosen, member=0, **settings)
     tuned = xql_jax.train_finetune(checkpoint=chosen, **settings)
     assert [str(member) for member in tuned.members] == ["seed 43, beta=0.5"]
@@ -225,7 +227,7 @@ def test_callbacks_hear_and_end_a_run(tmp_path):
     np.testing.assert_allclose(
         [row.results["value/v"] for row in rows[2:]], heard[1][1]["value/v"], rtol=1e-5
     )
-    with pytest.raises(UserError, match="callbacks: return one True or False"):  # for each of two members
+    with pytest.raises(UserError, match="return a single True or False"):  # for each of two members
         xql_jax.train(callbacks=[lambda _, numbers: numbers["value/v"] > 0], **settings)
     assert xql_jax.train(**settings).step == 200
 

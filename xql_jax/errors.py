@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# The beginnings of the paths of code that is not the user's; "<" is that of code without a file.
+# The beginnings of the paths of code that is not the user's; "<" begins code without a file.
 _FOLDERS = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), Path(__file__).parent)
 NOT_USERS_CODE = (*(f"{folder}{os.sep}" for folder in _FOLDERS), "<")
 
@@ -109,13 +109,13 @@ def needing(what: str, extra: str) -> Iterator[None]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns the known names closest to `name`, as text; if there are at most 40 and none is close, all."""
-    as_known = {one.casefold(): one for one in sorted(known)}
+    as_known = {choice.casefold(): choice for choice in sorted(known)}
     cutoff = 0.5 if len(as_known) <= 40 else 0.0  # of many names, show the closest, however distant
     close = difflib.get_close_matches(name.casefold(), as_known, cutoff=cutoff) or as_known
-    return ", ".join(as_known[one] for one in close)
+    return ", ".join(as_known[choice] for choice in close)
 
 
 def advice(name: str, known: Iterable[str]) -> str:
-    """Returns which of the known settings to give: those that other programs call so, or the nearest."""
-    ours = [one for one in known if name in SYNONYMS.get(one, "").split()]
+    """Returns which of the known settings to give: settings that other programs call so, or the nearest."""
+    ours = [choice for choice in known if name in SYNONYMS.get(choice, "").split()]
     return f"give {' or '.join(ours)}" if ours else f"nearest known: {nearest(name, known)}"

@@ -57,11 +57,11 @@ def train(
 ) -> Policy:
     """Trains an offline method on data, and returns its policy.
 
-    The run is the same as that of `xql-train-offline` with these settings: same numbers, same folder.
+    The run is `xql-train-offline`'s with these settings: same numbers, same folder.
 
     Args:
         env_name: the task in which the policy is evaluated, and whose data it learns from without `dataset`.
-            If neither is given, the task is pointmaze-umaze-v0.
+            Without either, the task is pointmaze-umaze-v0.
         max_steps: the number of updates: 30_000 is a first try, the paper has 1_000_000.
         dataset: arrays by name (`observations` [N, O], `actions` [N, A], `rewards` [N], `terminals` or
             `masks` [N], and `next_observations` [N, O], `timeouts` [N] or `ends` [N], or several of them);
@@ -76,12 +76,12 @@ def train(
             left, unless your own logging shows what "xql_jax" logs. Warnings come in any case.
         callbacks: each is called as f(step, numbers) after an evaluation (score, return, length,
             success_rate) and after a row of metrics (value/v, critic/loss, ...). A number is a float, or
-            f64[M] if M members are trained. If one returns True, the run is saved and ends with its policy.
+            f64[M] if M members are trained. If it returns True, the run is saved and ends with its policy.
         settings: hyperparameters, and all flags of the command, by their names: `beta=0.5`, `num_seeds=3`,
             `sweep={"beta": [0.1, 0.2]}`.
     Raises:
         UserError: if a setting or the data cannot be used. Its one line says what, where, and what to do.
-        KeyboardInterrupt: on Ctrl-C, once the run is saved; on another one at once.
+        KeyboardInterrupt: on Ctrl-C, once the run is saved; on a second Ctrl-C at once.
     """
     named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
     return _trained(Offline, method, config, named, settings, save_dir, progress, callbacks)
@@ -103,12 +103,12 @@ def train_finetune(
 ) -> Policy:
     """Trains offline, or takes the policy of such a run, and goes on in the task's environment.
 
-    The run is the same as that of `xql-train-finetune` with these settings.
+    The run is `xql-train-finetune`'s with these settings.
 
     Args:
         max_steps: the number of environment steps after the offline phase.
         checkpoint: a policy of `train`, or a run's folder or checkpoint, from which to go on with its method,
-            hyperparameters and data (arrays must be given again). None: trains offline first, for
+            hyperparameters and data (pass arrays again). None: trains offline first, for
             `num_pretraining_steps` updates.
         env_name, dataset, method, config, save_dir, resume, progress, callbacks, settings: as for `train`. So
             are the errors.
@@ -116,7 +116,9 @@ def train_finetune(
     if isinstance(checkpoint, Policy):
         if len(checkpoint.members) < len(checkpoint.run.members):
             if settings.get("member") is not None:
-                raise UserError(f"member={settings['member']}: the policy is of one: {checkpoint.member}")
+                raise UserError(
+                    f"member={settings['member']}: the policy has a single member: {checkpoint.member}"
+                )
             settings["member"] = checkpoint.run.members.index(checkpoint.member)
         checkpoint = checkpoint.path / "checkpoints" / str(checkpoint.step)
     named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
@@ -138,7 +140,7 @@ def train_online(
 ) -> Policy:
     """Trains an online method in a task's environment, and returns its policy.
 
-    The run is the same as that of `xql-train-online` with these settings.
+    The run is `xql-train-online`'s with these settings.
 
     Args:
         env_name: a task of DM Control, such as cheetah-run, of Gymnasium, or of your own (MODULE:NAME).
@@ -164,7 +166,7 @@ def _trained(
     """Trains a run with settings of class `kind`, from the arguments of `train` and the like.
 
     `named` are settings that are arguments there, `settings` all others, which count as the user's choice.
-    Without `save_dir` the run's folder is a temporary one. It is deleted with the policy, but stays if a
+    Without `save_dir` the run's folder is temporary. It is deleted with the policy, but stays if a
     signal or a failure ends the run.
     """
     if hasattr(multiprocessing.current_process(), "_inheriting"):  # it does not work yet
@@ -246,7 +248,7 @@ def _sources(
 class _Stop(StopSignals):
     """What ends a call: a signal, or a callback that returns True.
 
-    Signals are recorded from its beginning on: an exception that one raises while JAX compiles may be lost.
+    Signals are recorded from its beginning on: an exception of a signal while JAX compiles may be lost.
     """
 
     def __init__(self, callbacks: Sequence[Callback]):
@@ -261,14 +263,14 @@ class _Stop(StopSignals):
     def _record(self, number: int, frame: FrameType | None) -> None:
         super()._record(number, frame)
         name = signal.Signals(number).name
-        line = f"{name}: ends after this piece of work; a second one ends it at once\n"
+        line = f"{name}: ends after this piece of work; a second signal ends it at once\n"
         os.write(2, line.encode())  # print may be in the midst of another line
 
     def call_back(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
         shown = {name: each[0] if len(each) == 1 else np.array(each) for name, each in columns.items()}
         answers = [callback(step, shown) for callback in self._callbacks]
         if any(getattr(answer, "size", 1) > 1 for answer in answers):
-            raise UserError("callbacks: return one True or False; of all members, (...).all() or .any()")
+            raise UserError("callbacks: return a single True or False; of all members, (...).all() or .any()")
         if any(answers) and not self.received:
             self.by_callback = True
             self.request()
@@ -294,12 +296,15 @@ def _printed_lines(show: bool) -> Iterator[None]:
 def _typed(flag: str, fields: Mapping[str, Any]) -> str:
     """Returns a dict of numbers, or lists of numbers, as the text of --sweep, --ramp or --online."""
     parts = []
-    for name, given in fields.items():
+    for name, values in fields.items():
         try:
-            each = given if np.ndim(given) else [given]
-            texts = [one if isinstance(one, str) else str(as_number(one)).removesuffix(".0") for one in each]
+            numbers = values if np.ndim(values) else [values]
+            texts = [
+                number if isinstance(number, str) else str(as_number(number)).removesuffix(".0")
+                for number in numbers
+            ]
         except (TypeError, ValueError):
-            raise UserError(f"{name}={given!r}: must be a number, or a list of numbers") from None
+            raise UserError(f"{name}={values!r}: must be a number, or a list of numbers") from None
         parts.append(f"{name}={(',' if flag == 'sweep' else ':').join(texts)}")
     return " ".join(parts)
 

@@ -37,7 +37,7 @@ def load_policy(run: str | Path, *, seed: int | None = None, **hyperparameters: 
     Args:
         run: the run's folder, for its last checkpoint, or RUN/checkpoints/STEP.
         seed, hyperparameters: select members of a run with several seeds or a sweep. If several members are
-            left, choose one with `Policy.select` before acting.
+            left, choose a member with `Policy.select` before acting.
     Raises:
         UserError: if there is no such run, checkpoint or member, or it is damaged.
     """
@@ -46,11 +46,11 @@ def load_policy(run: str | Path, *, seed: int | None = None, **hyperparameters: 
 
 
 def _reopened(path: str, step: int, members: list[str], method: str) -> "Policy":
-    """Returns the policy of these members at a step, as it was pickled; a method of one's own is imported."""
+    """Returns the policy of these members at a step, as it was pickled; a user's method is imported."""
     if ":" in method:
         own_attribute(method, "method")
     saved = load_run(path, step)
-    return Policy(saved, [one for one in saved.members if one.name in members], saved.states)
+    return Policy(saved, [member for member in saved.members if member.name in members], saved.states)
 
 
 class Evaluation(TypedDict):
@@ -118,23 +118,23 @@ class Policy:
         return Policy(self.run, chosen, self._states)
 
     def __call__(self, observations: ArrayLike, key: int | jax.Array | None = None) -> NDArray[np.float32]:
-        """Returns the actions for one observation or a batch, in the units that `env.step` takes.
+        """Returns the actions for an observation or a batch, in the units that `env.step` takes.
 
         They are within the environment's bounds. If the run learned from data alone, they are in the data's
         units and within the data's range, entry by entry; `evaluate` scales them from [-1, 1] to an
         environment's bounds.
 
         Args:
-            observations: f32[..., O], one or a batch: the run's preprocessing is applied. Those of an
+            observations: f32[..., O], alone or in a batch: the run's preprocessing is applied. Those of an
                 environment with more axes are flattened.
-            key: None returns the likeliest actions, as in evaluations. A JAX key, or a seed for one, draws
+            key: None returns the likeliest actions, as in evaluations. A JAX key, or a seed of a key, draws
                 actions from the policy.
         Returns:
             f32[..., A], finite. A policy that decides on chunks of h actions carries them out: it decides in
             every h-th call since `begin`. See `chunk`.
         Raises:
             UserError: if the observations are not finite numbers that fit, there are several members, or a
-                key is given to a policy with a memory.
+                a policy with a memory gets a key.
         """
         if key is not None and self.action_chunk > 1:
             raise UserError(f"{self.run.method} decides on chunks of actions: policy.chunk draws them")
@@ -183,37 +183,37 @@ class Policy:
             env: a task's name, or an environment of Gymnasium, which stays open. None: the run's own task.
                 Actions that were learned from data alone are scaled to its bounds.
             seed: episode e depends on (seed, e) alone.
-            max_steps: of an episode of an environment that is given; UserError if one is longer.
+            max_steps: of an episode in the caller's environment; UserError if an episode is longer.
             allow_other_bounds: act in the run's units where an environment takes other actions than the run
                 learned; else that is a UserError.
         """
         for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0), ("max_steps", max_steps, 1)):
             if type(value) is bool or not isinstance(value, int | np.integer) or value < least:
                 raise UserError(f"{name}={value!r}: must be a whole number, at least {least}")
-        given = None if isinstance(env, str) else env
+        simulation = None if isinstance(env, str) else env
         named = env if isinstance(env, str) else None
         run = load_run(self.path, self.step, env_name=named, allow_other_bounds=allow_other_bounds)
-        if given is None:
+        if simulation is None:
             task, maker = run.task, environment_maker(run.task)
         else:
             from xql_jax.envs.registered import Registered  # loads a simulator
 
-            task = Task(str(given), OWN, None, *RETURN_ITSELF, episode_limit=None)
-            make = functools.partial(Registered, simulation=given, longest=max_steps)
+            task = Task(str(simulation), OWN, None, *RETURN_ITSELF, episode_limit=None)
+            make = functools.partial(Registered, simulation=simulation, longest=max_steps)
             maker = EnvironmentMaker(make, max_environments=1)
         with settings_of_jax(), contextlib.ExitStack() as stack:
-            # One that is given may record its episodes: it has no others than those that are asked for.
-            evaluator = Evaluator(task, 1, episodes, seed, maker=maker, checks_seeds=given is None)
-            if given is None:
+            # The caller's environment may record its episodes, so only the asked-for episodes run in it.
+            evaluator = Evaluator(task, 1, episodes, seed, maker=maker, checks_seeds=simulation is None)
+            if simulation is None:
                 stack.callback(evaluator.close)
             run.check_fits(task, *evaluator.sizes)
-            if given is None:
+            if simulation is None:
                 run.compared_with(task, evaluator.env)
             else:
                 bounds = run.bounds_in(task.name, ActionBounds.of(evaluator.env.action_space))
                 run.preprocessing = dataclasses.replace(run.fitted, action_bounds=bounds)
             results = evaluator.run(run.policy([self.member]))
-            if given is not None and run.ranges:
+            if simulation is not None and run.ranges:
                 space = evaluator.env.observation_space
                 met = Met(space.low, space.high, evaluator.starts, lambda: evaluator.starts)
                 warned(observations_told(run.ranges, met, task.name))
@@ -223,7 +223,7 @@ class Policy:
         return cast(Evaluation, statistics)
 
     def begin(self) -> None:
-        """Clears the memory of a policy that has one (dt, chunks of actions): call it when episodes begin."""
+        """Clears the policy's memory, if any (dt, chunks of actions): call it when episodes begin."""
         if isinstance(self._act, RecurrentPolicy):
             self._act.begin()
 
@@ -260,8 +260,8 @@ class Policy:
         run, state = self.run, getattr(self._states[self.member.name], part, None)
         if state is None:
             raise UserError(f"{run.method} learns no {what}")
-        found = np.asarray(_estimate(state, run.preprocessing.observations(seen), *taken))
-        return _finite(what, np.asarray(found / np.float32(run.preprocessing.reward_scale)))
+        estimate = np.asarray(_estimate(state, run.preprocessing.observations(seen), *taken))
+        return _finite(what, np.asarray(estimate / np.float32(run.preprocessing.reward_scale)))
 
     def _drawn(self, batch: np.ndarray, key: int | jax.Array) -> np.ndarray:
         run, member = self.run, self.member
@@ -285,7 +285,7 @@ class Policy:
     def member(self) -> Member:
         """The only member; UserError if there are several."""
         if (number := len(self.members)) > 1:
-            choose = f"choose one with policy.select(...): {self._listed()}"
+            choose = f"choose a member with policy.select(...): {self._listed()}"
             raise UserError(f"the run has {number} members: {choose}")
         return self.members[0]
 
@@ -295,7 +295,7 @@ class Policy:
 
 
 def _numbers(
-    name: str, given: ArrayLike, *shapes: tuple[int, ...], batch: tuple[int, ...] | None = None
+    name: str, value: ArrayLike, *shapes: tuple[int, ...], batch: tuple[int, ...] | None = None
 ) -> np.ndarray:
     """Returns what enters a policy in float32, [..., *shape] with one of the shapes; else UserError.
 
@@ -304,11 +304,11 @@ def _numbers(
     leads = ("...",) if batch is None else batch
     wanted = " or ".join(f"[{', '.join(map(str, (*leads, *shape)))}]" for shape in shapes)
     try:
-        array = np.asarray(given)
+        array = np.asarray(value)
     except Exception:  # its class may convert it, and fail in any way
         array = np.asarray(None)
-    if array.dtype.kind not in "biuf" or np.ma.is_masked(given):
-        raise UserError(f"{name}: must be numbers of shape {wanted}, not this {type(given).__name__}")
+    if array.dtype.kind not in "biuf" or np.ma.is_masked(value):
+        raise UserError(f"{name}: must be numbers of shape {wanted}, not this {type(value).__name__}")
     with np.errstate(all="ignore"):
         array = array.astype(np.float32)
     for shape in shapes:
@@ -320,10 +320,10 @@ def _numbers(
     raise UserError(f"{name}: must be of shape {wanted}, not {[*array.shape]}")
 
 
-def _finite(what: str, found: np.ndarray) -> np.ndarray:
+def _finite(what: str, numbers: np.ndarray) -> np.ndarray:
     """Returns what networks gave; UserError if some is not finite: beyond all data they may overflow."""
-    if np.isfinite(found).all():
-        return found
+    if np.isfinite(numbers).all():
+        return numbers
     raise UserError(f"{what} is not finite there: the observations or actions are far beyond the data's")
 
 
@@ -331,21 +331,21 @@ def _key(key: Any) -> jax.Array:
     """Returns a user's seed or key of JAX as a key of a run's kind; UserError if it is neither."""
     try:
         if isinstance(key, int | np.integer) and not isinstance(key, bool) and -(2**31) <= key < 2**32:
-            return jax.random.key(int(key))  # of a larger one it would forget the upper half
+            return jax.random.key(int(key))  # of a larger seed it would forget the upper half
         if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             key = jax.random.wrap_key_data(key)
         if key.shape == ():
             return cast(jax.Array, key)
     except Exception:  # it may be anything
         pass
-    raise UserError(f"key: must be a whole number of 32 bits or one key of JAX, not a {type(key).__name__}")
+    raise UserError(f"key: must be a whole number of 32 bits or a key of JAX, not a {type(key).__name__}")
 
 
 @jax.jit
 def _estimate(state: State, *inputs: jax.Array) -> jax.Array:
-    """V(s) by the state of a value fit, or the least Q(s, a) by that of critics."""
-    found: jax.Array = state(*inputs) if len(inputs) == 1 else state.min_q(*inputs)
-    return found
+    """V(s) by the state of a value fit, or the least Q(s, a) by the state of critics."""
+    estimate: jax.Array = state(*inputs) if len(inputs) == 1 else state.min_q(*inputs)
+    return estimate
 
 
 @jax.jit

@@ -1,8 +1,8 @@
 """Settings: each is declared once, by its default, its domain and its meaning, in the dataclass that uses it.
 
-Learners and commands declare theirs alike. A learner has parts with fields of their own; names are flat all
-the same: `beta` is that of whichever part holds it. `settings_of`, `values_of` and `with_values` walk a class
-or a tree of parts. From the declarations come flags, their help, keywords in Python, checks, and the lines of
+Learners and commands declare theirs alike. A learner has parts with fields of their own, but names are flat:
+`beta` is the field of whichever part holds it. `settings_of`, `values_of` and `with_values` walk a class or a
+tree of parts. From the declarations come flags, their help, keywords in Python, checks, and the lines of
 `--print_config`.
 """
 
@@ -30,7 +30,7 @@ class Domain(NamedTuple):
     text: str
     holds: Callable[[Any], bool] = lambda value: True
     infinite: bool = False  # whether inf is valid: it switches something off
-    value_type: type | None = None  # of the values; None: that of the default
+    value_type: type | None = None  # of the values; None: the default's type
 
 
 def within(least: float, most: float) -> Domain:
@@ -73,7 +73,7 @@ class Setting:
 
     default: Any  # None: it may be None
     domain: Domain
-    meaning: str  # empty: that of the base class's field of the same name
+    meaning: str  # empty: the meaning of the base class's field of the same name
     value_type: (
         type  # int, float, bool, str; tuple: widths; list: several texts; object: a function by its name
     )
@@ -82,11 +82,11 @@ class Setting:
     neutral: Any = None  # with this value numbers are as without the setting, and runs do not record it
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     by_config: bool = False  # a method or a config file may choose its default
-    of_checkpoint: bool = False  # in fine-tuning it is that of --checkpoint's run
-    finds: str = ""  # the learner's number that this one finds in training, unless it is 0
+    of_checkpoint: bool = False  # in fine-tuning it has the value of --checkpoint's run
+    finds: str = ""  # the learner's number that this setting finds in training, unless it is 0
     of_start: bool = False  # whether it is a learner's number that only the first state depends on
     by_commas: bool = False  # how several texts are typed; else by a flag each
-    positional: bool = False  # given without a flag, by its position; it must be given
+    positional: bool = False  # without a flag, by its position; it is required
 
     @property
     def valid(self) -> str:
@@ -145,16 +145,16 @@ class Checked:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
-            one, value = field.metadata.get("setting"), getattr(self, field.name)
+            declaration, value = field.metadata.get("setting"), getattr(self, field.name)
             # A copy's numbers are float32, which were checked before; JAX puts arrays and tracers there.
             is_made = type(value) is np.float32 or not isinstance(value, GIVEN)
-            if one and not (one.traced and is_made):
-                made = one.checked(field.name, value)
-                object.__setattr__(self, field.name, np.float32(made) if one.traced else made)
+            if declaration and not (declaration.traced and is_made):
+                made = declaration.checked(field.name, value)
+                object.__setattr__(self, field.name, np.float32(made) if declaration.traced else made)
 
 
 def as_number(value: Any, kind: type[Number] = float) -> Number:  # type: ignore[assignment]
-    """Returns the number that a text or one of Python, NumPy or JAX says; ValueError if it says none."""
+    """Returns the number of a text, or of a number of Python, NumPy or JAX; ValueError if there is none."""
     is_printed = isinstance(value, str) or hasattr(value, "dtype")  # so that a float32 of 0.7 is 0.7
     number = float(str(np.asarray(value)[()])) if is_printed else value
     if isinstance(number, bool) or np.isnan(number) or kind(number) != number:
@@ -175,8 +175,10 @@ def setting(
     default: Any, domain: Domain, meaning: str, *, value_type: type | None = None, **more: Any
 ) -> Any:
     """Declares a setting; `more` are further fields of its `Setting`."""
-    one = Setting(default, domain, meaning, value_type or domain.value_type or type(default), **more)
-    return dataclasses.field(default=default, metadata={"setting": one, "pytree_node": one.traced})
+    declaration = Setting(default, domain, meaning, value_type or domain.value_type or type(default), **more)
+    return dataclasses.field(
+        default=default, metadata={"setting": declaration, "pytree_node": declaration.traced}
+    )
 
 
 def recorded(default: Any, domain: Domain, meaning: str, **more: Any) -> Any:
@@ -219,14 +221,17 @@ class Command:
     """Decorator for a function whose keyword arguments are declared as settings, which each call checks."""
 
     def __init__(self, function: Callable[..., Any]):
-        fields = [(one.name, Any, one.default) for one in inspect.signature(function).parameters.values()]
+        fields = [
+            (parameter.name, Any, parameter.default)
+            for parameter in inspect.signature(function).parameters.values()
+        ]
         self.function, self.__doc__ = function, function.__doc__
         self.settings: type[Checked] = dataclasses.make_dataclass(
             function.__name__, fields, bases=(Checked,), frozen=True, kw_only=True
         )
 
-    def __call__(self, **given: Any) -> Any:
-        return self.function(**vars(self.settings(**given)))
+    def __call__(self, **values: Any) -> Any:
+        return self.function(**vars(self.settings(**values)))
 
 
 def parts_of(tree: Any) -> list[tuple[str, Any]]:
@@ -235,7 +240,7 @@ def parts_of(tree: Any) -> list[tuple[str, Any]]:
 
 
 def declared(tree: Any) -> Iterator[tuple[Any, str, Setting]]:
-    """Yields each setting's holder, name and declaration: the tree's own first, then those of its parts."""
+    """Yields each setting's holder, name and declaration: the tree's own settings first, then its parts'."""
     for field in dataclasses.fields(tree):
         if "setting" in field.metadata:
             yield tree, field.name, field.metadata["setting"]
@@ -246,22 +251,22 @@ def declared(tree: Any) -> Iterator[tuple[Any, str, Setting]]:
 def settings_of(tree: Any) -> dict[str, Setting]:
     """Returns the settings of a class or a tree by name, with the values there as their defaults.
 
-    A setting that is declared without a meaning is that of the nearest base class with one.
+    A setting without a meaning has the meaning of the nearest base class that gives it.
     """
-    unit, found = f"{getattr(tree, 'unit', 'update')}s", {}
-    for owner, name, one in declared(tree):
+    unit, settings = f"{getattr(tree, 'unit', 'update')}s", {}
+    for owner, name, declaration in declared(tree):
         bases = (owner if isinstance(owner, type) else type(owner)).__mro__
         fields = (vars(base).get("__dataclass_fields__", {}).get(name) for base in bases)
         same = (field.metadata["setting"] for field in fields if field and "setting" in field.metadata)
-        explained = next((each for each in same if each.meaning), one)
+        explained = next((each for each in same if each.meaning), declaration)
         meaning = explained.meaning.replace("{steps}", unit).replace("{Steps}", unit.capitalize())
-        found[name] = dataclasses.replace(one, meaning=meaning, default=getattr(owner, name))
-    return found
+        settings[name] = dataclasses.replace(declaration, meaning=meaning, default=getattr(owner, name))
+    return settings
 
 
 def values_of(tree: Any) -> dict[str, Any]:
     """Returns all values by their flat names, as a config has them."""
-    return {name: one.as_plain(getattr(owner, name)) for owner, name, one in declared(tree)}
+    return {name: declaration.as_plain(getattr(owner, name)) for owner, name, declaration in declared(tree)}
 
 
 def recorded_values(tree: Any) -> dict[str, Any]:
@@ -276,24 +281,28 @@ def recorded_values(tree: Any) -> dict[str, Any]:
 
 def neutral_values(tree: Any) -> dict[str, Any]:
     """Returns the values that are not recorded, by their names."""
-    return {name: one.neutral for name, one in settings_of(tree).items() if one.neutral is not None}
+    return {
+        name: declaration.neutral
+        for name, declaration in settings_of(tree).items()
+        if declaration.neutral is not None
+    }
 
 
 def with_values(tree: T, values: Mapping[str, object]) -> T:
-    """Replaces settings, whichever part holds them; UserError if one is unknown or impossible."""
+    """Replaces settings, whichever part holds them; UserError if a setting is unknown or impossible."""
     if not values:
         return tree
     known = settings_of(tree)
     for name in values:
         if name not in known:
             raise UserError(f"{name}: unknown setting; {advice(name, known)}")
-    return replaced(tree, {name: _as_given(one) for name, one in values.items()})
+    return replaced(tree, {name: _as_given(value) for name, value in values.items()})
 
 
 def replaced(tree: T, values: Mapping[str, object]) -> T:
     """Returns the tree with these values, which a `Checked` part checks. Names that none has are ignored."""
     changes = {f.name: values[f.name] for f in dataclasses.fields(tree) if f.name in values}  # type: ignore[arg-type]
-    inner = {name: replaced(one, values) for name, one in parts_of(tree)}
+    inner = {name: replaced(held, values) for name, held in parts_of(tree)}
     return dataclasses.replace(tree, **changes, **inner)  # type: ignore[type-var]
 
 

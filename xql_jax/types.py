@@ -22,7 +22,7 @@ Info = dict[str, Any]  # Gymnasium's `info`: further facts of a step
 
 
 class Batch(NamedTuple):
-    """Transitions; the leading axis B is that of a minibatch or of a whole dataset.
+    """Transitions; the leading axis B runs over a minibatch or a whole dataset.
 
     `masks` is 1 - terminal and multiplies the bootstrap. A time-out is not a terminal and never enters a
     target.
@@ -45,7 +45,7 @@ class Horizon(NamedTuple):
 
     steps: int = 1
     # Whether its action is all actions of these steps, (a_t, ..., a_(t + m - 1)) (Li et al. 2025,
-    # "Reinforcement Learning with Action Chunking"); else a_t: an n-step return, which is that of the data's
+    # "Reinforcement Learning with Action Chunking"); else a_t: an n-step return, which belongs to the data's
     # policy after the first action, and is not corrected for it.
     is_chunk: bool = False
 
@@ -172,7 +172,7 @@ Minibatch = AnyBatch | Windows
 class Learner(Protocol):
     """An algorithm: a frozen pytree dataclass with traced floats, static structure and pure methods."""
 
-    # The type of its minibatches, one of `Minibatch`. With `Windows`, the learner has a `context_length`, K.
+    # The type of its minibatches, in `Minibatch`. With `Windows`, the learner has a `context_length`, K.
     batch_type: ClassVar[type]
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:

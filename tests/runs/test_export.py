@@ -101,8 +101,8 @@ def test_no_format_gives_actions_for_what_is_no_observation(policy, name, tmp_pa
             read(odd)
     hidden = np.ma.masked_array(one[0], [1] + [0] * (O - 1))
     for odd, what in (
-        (hidden, "masked ones"),
-        ([hidden], "masked ones"),
+        (hidden, "masked numbers"),
+        ([hidden], "masked numbers"),
         ([[1.0], one[0]], "lists of several"),
     ):
         with pytest.raises(ValueError, match=rf"^observations: must be numbers of shape .*, not {what}"):

@@ -27,7 +27,7 @@ class EnvironmentMaker:
 
     make: Callable[..., Environment] = make_environment
     num_threads: int = 1  # in parallel
-    max_environments: int = 64  # at once, or one per evaluated policy if that is more
+    max_environments: int = 64  # at once, or as many as evaluated policies, if these are more
 
     def vector_env(self, task: Task, num_envs: int) -> VectorEnv:
         """Returns N environments of the task in this process."""
@@ -63,7 +63,7 @@ def own_sizes(task: Task | None) -> tuple[int, int] | None:
 
 
 def versions_of(task: Task) -> dict[str, str | None]:
-    """Returns the versions of all packages that determine a step's result, None for one that is not there.
+    """Returns the versions of all packages that determine a step's result, None for a missing package.
 
     For a user's module it is a digest of its sources.
     """

@@ -24,7 +24,7 @@ GOAL_SEED = 0
 
 
 class Ant(SimulatedEnv):
-    """Base class of the ant's tasks in a maze; starts and steps are those of Gymnasium's MujocoEnv."""
+    """Base class of the ant's tasks in a maze; starts and steps are Gymnasium's MujocoEnv's."""
 
     def __init__(self, maze: Maze, *, episode_limit: int, view: View):
         self.model = model = ant_maze_spec(maze).compile()
@@ -42,7 +42,7 @@ class Ant(SimulatedEnv):
         return self.set_state(*self.random_start())
 
     def random_start(self) -> tuple[np.ndarray, np.ndarray]:
-        """Draws positions and velocities, in Gym's order, so that the same generator gives the same ones."""
+        """Draws positions and velocities, in Gym's order, so that a generator gives the same numbers."""
         rng, model = self.np_random, self.model
         position = model.qpos0 + rng.uniform(-START_NOISE, START_NOISE, model.nq)
         return position, START_NOISE * rng.standard_normal(model.nv)

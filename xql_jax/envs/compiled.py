@@ -57,12 +57,12 @@ def compiled_environment(task: Task) -> JaxEnvironment:
         seen = array((environment.observation_size,), jnp.float32)
         before, start = jax.eval_shape(environment.reset, jax.random.key(0))
         action = array((environment.action_size,), jnp.float32)
-        after, given = jax.eval_shape(environment.step, before, action)
+        after, stepped = jax.eval_shape(environment.step, before, action)
         float(environment.steps_per_second)
-        given = Step(given.observation, given.reward, given.terminal)
+        stepped = Step(stepped.observation, stepped.reward, stepped.terminal)
         wanted = Step(seen, array((), jnp.float32), array((), jnp.bool_))
         chex.assert_trees_all_equal_shapes_and_dtypes(
-            {"observation of reset": start, "step": given, "state of step": after},
+            {"observation of reset": start, "step": stepped, "state of step": after},
             {"observation of reset": seen, "step": wanted, "state of step": before},
         )
     return environment
@@ -75,12 +75,12 @@ def safe_step(
 
     The last bool[] is true for such a step. It is terminal, has reward 0, and keeps `observation` f32[O].
     """
-    state, given = environment.step(state, action)
-    failed = ~(jnp.isfinite(given.observation).all() & jnp.isfinite(given.reward))
+    state, stepped = environment.step(state, action)
+    failed = ~(jnp.isfinite(stepped.observation).all() & jnp.isfinite(stepped.reward))
     step = Step(
-        observation=jnp.where(failed, observation, given.observation),
-        reward=jnp.where(failed, 0.0, given.reward),
-        terminal=given.terminal | failed,
+        observation=jnp.where(failed, observation, stepped.observation),
+        reward=jnp.where(failed, 0.0, stepped.reward),
+        terminal=stepped.terminal | failed,
     )
     return state, step, failed
 
@@ -124,7 +124,7 @@ def step(
     """Steps all environments by actions f32[N, A], and starts a new episode where one ends.
 
     Args:
-        key: the one given to `begin`.
+        key: the key of `begin`.
         anywhere: from bool[], whether an episode of these environments has ended, to the same for all that
             share the program's control flow. New starts cost as much as a step: they are made only then.
     Returns:
@@ -132,12 +132,12 @@ def step(
         whose masks are 1 at a time limit; and what ended.
     """
     step_all = jax.vmap(functools.partial(safe_step, environment))
-    states, given, failed = step_all(episodes.states, episodes.observations, actions)
-    masks = 1.0 - given.terminal
-    transitions = Batch(episodes.observations, actions, given.reward, masks, given.observation)
-    returns, lengths = episodes.returns + given.reward, episodes.lengths + 1
-    now = given.terminal | (lengths >= environment.episode_limit)
-    going_on = Episodes(states, given.observation, episodes.numbers, lengths, returns)
+    states, stepped, failed = step_all(episodes.states, episodes.observations, actions)
+    masks = 1.0 - stepped.terminal
+    transitions = Batch(episodes.observations, actions, stepped.reward, masks, stepped.observation)
+    returns, lengths = episodes.returns + stepped.reward, episodes.lengths + 1
+    now = stepped.terminal | (lengths >= environment.episode_limit)
+    going_on = Episodes(states, stepped.observation, episodes.numbers, lengths, returns)
 
     def restarted(going_on: Episodes) -> Episodes:
         return select_leaves(now, begin(environment, key, going_on.numbers + 1), going_on)
@@ -197,7 +197,7 @@ class CompiledEnv(VectorEnv):
 
 @functools.cache
 def _programs(task: Task) -> tuple[Callable, Callable]:
-    """Returns start and step of N episodes; those that are over keep their state and get reward 0."""
+    """Returns start and step of N episodes; ended episodes keep their state and get reward 0."""
     environment = compiled_environment(task)
     start = jax.vmap(lambda seed: environment.reset(jax.random.key(seed)))
     step_all = jax.vmap(functools.partial(safe_step, environment))
@@ -205,8 +205,8 @@ def _programs(task: Task) -> tuple[Callable, Callable]:
     def step(
         states: EnvState, observations: Array, actions: Array, over: Array
     ) -> tuple[EnvState, Array, Array, Array, Array]:
-        following, given, failed = step_all(states, observations, actions)
-        states, seen = select_leaves(over, (states, observations), (following, given.observation))
-        return states, seen, jnp.where(over, 0.0, given.reward), given.terminal, failed
+        following, stepped, failed = step_all(states, observations, actions)
+        states, seen = select_leaves(over, (states, observations), (following, stepped.observation))
+        return states, seen, jnp.where(over, 0.0, stepped.reward), stepped.terminal, failed
 
     return jax.jit(start), jax.jit(step, donate_argnums=0)

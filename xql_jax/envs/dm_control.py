@@ -11,7 +11,7 @@ from xql_jax.envs.simulated import FIRST_CAMERA, ActResult, SimulatedEnv
 from xql_jax.errors import needing
 from xql_jax.suites.tasks import Task
 
-# The linear-quadratic regulators (lqr) draw their springs when they are made: here always the same ones.
+# The linear-quadratic regulators (lqr) draw their springs when they are made: here always the same springs.
 MODEL_SEED = 0
 
 

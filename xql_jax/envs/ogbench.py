@@ -34,7 +34,7 @@ def environment_of(task: Task) -> str:
 
 @contextlib.contextmanager
 def drawing_from(own: np.random.RandomState) -> Iterator[None]:
-    """Within it NumPy's global random numbers, of which OGBench draws some, are those of `own`."""
+    """Within it NumPy's global random numbers, of which OGBench draws some, come from `own`."""
     others = np.random.get_state()  # noqa: NPY002  (OGBench uses it)
     np.random.set_state(own.get_state())  # noqa: NPY002
     try:

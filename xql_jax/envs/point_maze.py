@@ -18,7 +18,7 @@ class PointMaze(SimulatedEnv):
     """A ball of 4.19 kg in a maze without gravity, pushed by two motors of up to 100 N, 100 steps per second.
 
     Observations f32[4]: position x, y and velocity. Actions [2] in [-1, 1]. The goal is the maze's goal cell.
-    The reward of a step is that of the position *after* it: 1 within 0.5 of the goal, else 0; or
+    The reward of a step depends on the position *after* it: 1 within 0.5 of the goal, else 0; or
     exp(-distance) if `dense`. (D4RL's datasets hold the reward of the position *before* it.) An episode never
     terminates. It succeeds once it has been within 0.5 of the goal.
 

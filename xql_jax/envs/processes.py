@@ -1,7 +1,6 @@
 """Environments in one process each, with a limit on every wait.
 
-Gymnasium's `AsyncVectorEnv` names no environment that hangs or has died, and its `close` waits for one that
-hangs.
+Gymnasium's `AsyncVectorEnv` names no environment that hangs or has died, and its `close` waits for it.
 """
 
 import contextlib
@@ -23,14 +22,16 @@ from xql_jax.types import Environment
 
 GRACE = 2.0  # seconds for workers to end
 TICK = 0.1  # seconds; waiting is counted in them, so that a stop of the whole program does not count
-LEFT_TO_PARENT = [one for one in signal.Signals if one.name[3:] in ("INT", "TERM", "HUP", "USR1", "USR2")]
+LEFT_TO_PARENT = [
+    number for number in signal.Signals if number.name[3:] in ("INT", "TERM", "HUP", "USR1", "USR2")
+]
 
 
 class Processes(VectorEnv):
     """Environments in one process each. This pays if a step takes much longer than a message's 0.1 ms.
 
-    The results are those of `Local`, bit for bit. The processes ignore the signals that stop a run, which
-    this process handles. After a failure, and `timeout` seconds without an answer are one, all have ended.
+    The results equal `Local`'s, bit for bit. The processes ignore the signals that stop a run, which
+    this process handles. After a failure, such as `timeout` seconds without an answer, all have ended.
     """
 
     def __init__(self, make: Callable[[], Environment], num_envs: int, timeout: float = 60.0):
@@ -139,7 +140,7 @@ def _answer_of(environment: Environment, request: Any) -> Any:
 
 
 def _stop(pipes: list[Connection], workers: list[SpawnProcess]) -> None:
-    """Closes the pipes, so that workers close their environments; kills those that last for some seconds."""
+    """Closes the pipes, so that workers close their environments; kills workers that last some seconds."""
     for pipe in pipes:
         pipe.close()
     deadline = time.monotonic() + GRACE

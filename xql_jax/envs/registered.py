@@ -1,4 +1,4 @@
-"""Environments of Gymnasium's registry: its own MuJoCo tasks, such as HalfCheetah-v5, and those of users."""
+"""Environments of Gymnasium's registry: its own MuJoCo tasks, such as HalfCheetah-v5, and users' tasks."""
 
 import warnings
 
@@ -21,7 +21,7 @@ class Registered(SimulatedEnv):
 
     Actions are clipped to the environment's own bounds. Rewards, terminations and `info` are its own, but for
     `info["success"]`, which stands for both names of a success. Truncations are its own, except in a step
-    that also terminates. The task's episode limit replaces the registry's; without one, an episode of more
+    that also terminates. The task's episode limit replaces the registry's; without it, an episode of more
     than `longest` steps fails. `simulation` is an environment to use instead of a new one, which Gymnasium
     makes with the options.
     """
@@ -74,7 +74,9 @@ class Registered(SimulatedEnv):
         if terminated and info.get("TimeLimit.truncated"):
             raise EnvironmentFailure("it terminates at a time limit: return truncated instead")
         if (terminated or truncated) and not {"final_observation", "final_obs"}.isdisjoint(info):
-            raise EnvironmentFailure("it resets itself (final_observation): return the last one instead")
+            raise EnvironmentFailure(
+                "it resets itself (final_observation): return the last observation instead"
+            )
         self._steps += 1
         if self._steps > self._longest:
             raise EnvironmentFailure(
@@ -101,13 +103,13 @@ class Registered(SimulatedEnv):
         return _numbers("observation", seen, self._shape).astype(np.float32).ravel()
 
 
-def _returned(method: str, names: str, given: object) -> tuple[list[object], Info]:
+def _returned(method: str, names: str, returned: object) -> tuple[list[object], Info]:
     """Returns what `reset` or `step` gave, its `info` apart; EnvironmentFailure if it is anything else."""
-    if isinstance(given, tuple | list) and len(given) == names.count(",") + 1:
-        *values, info = given
+    if isinstance(returned, tuple | list) and len(returned) == names.count(",") + 1:
+        *values, info = returned
         if isinstance(info, dict):
             return values, info
-    raise EnvironmentFailure(f"{method} must return ({names}), and returned {given!r:.80}")
+    raise EnvironmentFailure(f"{method} must return ({names}), and returned {returned!r:.80}")
 
 
 def _numbers(name: str, value: object, shape: tuple[int, ...]) -> np.ndarray:
@@ -121,7 +123,7 @@ def _numbers(name: str, value: object, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _truth(name: str, value: object) -> bool:
-    """Returns a bool, or the number 0 or 1, alone or in an array of one, as a bool."""
+    """Returns a bool, or the number 0 or 1, alone or in an array of size 1, as a bool."""
     if isinstance(value, bool):
         return value
     number = _numbers(name, np.squeeze(value), ()).item()  # type: ignore[call-overload]

@@ -29,7 +29,7 @@ class SimulatedEnv(gymnasium.Env):
     `episode_limit` steps. Pictures show its `model` and `data`; without MuJoCo it has neither.
 
     Args:
-        sizes: O and A, if they are not those of the `simulation`.
+        sizes: O and A, if they are not the `simulation`'s.
     """
 
     model: mujoco.MjModel

@@ -32,12 +32,12 @@ class VectorStep(NamedTuple):
     An environment without an episode (idle) keeps its observation, gets reward 0, and does not end.
     """
 
-    observations: np.ndarray  # f32[N, O], to act on next: the first ones of the episodes that begin
+    observations: np.ndarray  # f32[N, O], to act on next: the first of the episodes that begin
     actions: np.ndarray  # [N, A], as they acted: clipped to the action space
     rewards: np.ndarray  # f64[N]
     terminals: np.ndarray  # bool[N]
     truncations: np.ndarray  # bool[N], by a time limit; never together with a terminal
-    final_observations: np.ndarray  # f32[N, O], reached by this step: never those of a new episode
+    final_observations: np.ndarray  # f32[N, O], reached by this step, never of a new episode
     successes: np.ndarray  # i8[N], whether the episode has succeeded by now: 1, 0 or UNKNOWN_SUCCESS
     returns: np.ndarray  # f64[N], undiscounted, of the episodes up to and with this step
     lengths: np.ndarray  # i64[N], steps likewise
@@ -55,13 +55,13 @@ class VectorStep(NamedTuple):
 
 
 class VectorEnv(ABC):
-    """N environments that step together; where an episode ends, the next one begins in the same step.
+    """N environments that step together; where an episode ends, the next begins in the same step.
 
     Each episode is determined by its seed alone, wherever the environments run and however many there are.
     The kinds are `Local`, `envs.processes.Processes` and `envs.compiled.CompiledEnv`.
     """
 
-    observation_space: spaces.Box  # of one of them
+    observation_space: spaces.Box  # of each environment
     action_space: spaces.Box
     steps_per_second: float  # of simulated time
     running: np.ndarray  # bool[N], which environments have an episode
@@ -72,7 +72,7 @@ class VectorEnv(ABC):
 
     @abstractmethod
     def _start(self, seeds: Sequence[int | None]) -> np.ndarray:
-        """Starts an episode where a seed is given; returns f32[N, O], of which those rows count."""
+        """Starts an episode where there is a seed; returns f32[N, O], in which the rows with a seed count."""
 
     @abstractmethod
     def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -98,7 +98,7 @@ class VectorEnv(ABC):
         """Starts an episode in each environment; returns f32[N, O], the observations to act on.
 
         `seeds` are N, in [0, 2**32); with None an environment stays idle, and observes zeros. `next_seed`
-        gives the seed of the episode after one that has ended, in the environments' order.
+        gives the seed of the episode after an ended episode, in the environments' order.
         """
         self._next_seed = next_seed
         self.running = np.zeros(self.num_envs, bool)
@@ -230,7 +230,7 @@ def repeats(env: VectorEnv, seed: int, steps: int = 5) -> bool:
 
 
 class EpisodeSeeds:
-    """The seeds of endless episodes, a `NextSeed`; `episodes` are the numbers of the running ones."""
+    """The seeds of endless episodes, a `NextSeed`; `episodes` are the numbers of the running episodes."""
 
     def __init__(self, seed: int, episodes: Sequence[int]):
         self._seed, self.episodes = seed, list(episodes)
@@ -281,7 +281,7 @@ def failure(index: int, words: str) -> EnvironmentFailure:
 
 
 def _check_finite(rows: np.ndarray, **numbers: np.ndarray) -> None:
-    """Raises EnvironmentFailure if a number [N, ...] is not finite in one of these rows bool[N]."""
+    """Raises EnvironmentFailure if a number [N, ...] is not finite in any of these rows bool[N]."""
     for name, values in numbers.items():
         with np.errstate(over="ignore"):
             finite = np.isfinite(values.astype(np.float32, copy=False))  # as learners see them

@@ -9,15 +9,15 @@ from pathlib import Path
 from xql_jax.errors import UserError
 
 _began_in: Path | None = None
-_written: dict[str, str] = {}  # how the user wrote a path, by the absolute one
+_written: dict[str, str] = {}  # how the user wrote a path, by the absolute path
 
 
 @contextlib.contextmanager
 def paths_from_here() -> Iterator[None]:
-    """Context manager in which relative paths begin in the folder that is the current one at its start.
+    """Context manager in which relative paths begin in the folder that is current at its start.
 
     Code of others, such as a simulator that looks for its assets, may change the current folder meanwhile. At
-    the end it is the first one again. Within another such context it changes nothing.
+    the end the first folder is current again. Within another such context it changes nothing.
     """
     global _began_in
     if _began_in is not None:
@@ -38,14 +38,14 @@ def located(typed: str | Path) -> Path:
         raise UserError(f"a {type(typed).__name__} is no path of a file or folder")
     try:
         path = Path(typed).expanduser()
-    except RuntimeError as error:  # no such user, or one without a home
+    except RuntimeError as error:  # no such user, or a user without a home
         raise UserError(f"{typed}: there is no home folder {Path(typed).parts[0]}") from error
     if path.is_absolute():
         return path
-    found = (_began_in or Path.cwd()) / path
+    absolute = (_began_in or Path.cwd()) / path
     if path.parts:  # "." would stand in front of absolute paths
-        _written[str(found)] = str(path)
-    return found
+        _written[str(absolute)] = str(path)
+    return absolute
 
 
 def as_written(message: str) -> str:

@@ -13,7 +13,7 @@ class WandbLogger:
 
     With several members each name ends with the member's, as in `critic/loss/seed3_beta=0.5`. A resumed
     training keeps the id of its run and sends all rows again: W&B ignores the steps that it has. A run that
-    the program has of its own stays as it is: open, and the one that `wandb.log` writes to.
+    the program has of its own stays as it is: open, and `wandb.log` writes to it.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], project: str, config: Mapping[str, object]):

@@ -87,13 +87,13 @@ LEAST_NATS = 1e-12
 
 
 def held_weights(advantages: Array, *, nats: Numeric, most: Numeric) -> tuple[Array, Array]:
-    """Weights of a batch's actions at a given divergence from the batch, and their inverse temperature.
+    """Weights of a batch's actions at a chosen divergence from the batch, and their inverse temperature.
 
     The weights are min(exp(T * A) / mean exp(T * A), most). T is found in each batch, so the divergence is
     held whatever the unit of the advantages, and however a method fits V. It is the temperature of a trust
     region on the batch's states together: states in which actions matter more may go further.
 
-    Source: the weights are those of Garg et al. 2023, Eq. 12; T is the multiplier of a bound on the
+    Source: the weights are from Garg et al. 2023, Eq. 12; T is the multiplier of a bound on the
     divergence, as in Peters et al. 2010 (REPS), whose dual is solved here by a grid and interpolation.
 
     Args:

@@ -39,7 +39,7 @@ def gumbel_loss(
     This is `loss=plain`; by default XQL has `gumbel_rescaled_loss`, below, the same but for a common factor.
 
     Over targets x (constants) the minimiser is beta * log mean exp(x / beta) (Lemma 3.2). All is f32[B];
-    values, targets and beta in reward units. The clip bounds z; a finite one is lowered to the largest
+    values, targets and beta in reward units. The clip bounds z; a finite clip is lowered to the largest
     exponent with a finite gradient in float32 (about 87 for beta >= 1), but the mean may overflow.
 
     Source: Garg et al. 2023, Eq. 7 (Gumbel regression) and Eq. 11 (ExtremeV); clip: Appendix D.3.

@@ -17,7 +17,7 @@ iql_init: Initializer = nn.initializers.orthogonal(math.sqrt(2.0))  # of IQL and
 
 
 class Dense(nn.Dense):
-    """Flax's layer; or in one product, where an accelerator's program has made its two arrays one.
+    """Flax's layer; or in one product, where an accelerator's program has joined its two arrays.
 
     The product takes a column of ones beside its inputs; see `in_few_kernels` of training/accelerator.py.
     """

@@ -108,7 +108,7 @@ class Draws(NamedTuple):
 
 
 def draws(distribution: Distribution, key: PRNGKey) -> Draws:
-    """One action; of a mixture one per normal, weighted by its probability: sampling one has no gradient."""
+    """One action; of a mixture one per normal, weighted by its probability: sampling has no gradient."""
     if isinstance(distribution, GaussianMixture):
         logits, mean, std = distribution
         actions = jnp.moveaxis(mean + std * jax.random.normal(key, mean.shape), -2, 0)

@@ -62,7 +62,7 @@ class DecisionTransformerPolicy(nn.Module):
     """Decision Transformer's network: windows -> actions f32[B, K, A] within [-1, 1].
 
     Each step has three tokens in this order: return-to-go, observation, action. The action at a step is
-    predicted from its observation's token, so it depends on this token and the ones before, except padding.
+    predicted from its observation's token, so it depends on this token and earlier tokens, except padding.
     """
 
     action_dim: int

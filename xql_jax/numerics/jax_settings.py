@@ -11,7 +11,7 @@ import jax
 
 from xql_jax.errors import UserError
 
-# Settings of JAX that change random numbers, sums or the computation itself. By default JAX reads each one
+# Settings of JAX that change random numbers, sums or the computation itself. By default JAX reads each
 # from the environment variable of that name.
 SETTINGS: Mapping[str, bool | int | str | None] = {
     "jax_enable_x64": False,
@@ -68,7 +68,7 @@ def check_matmul_precision(name: str, platform: str) -> None:
 
 
 def check_platforms(wanted: str | None = None) -> None:
-    """Raises UserError if JAX finds no device of the platforms; None: those of JAX_PLATFORMS."""
+    """Raises UserError if JAX finds no device of the platforms; None: the platforms of JAX_PLATFORMS."""
     wanted = wanted or jax.config.jax_platforms or ""  # type: ignore[attr-defined]
     names, reason = wanted.split(","), ""
     try:

@@ -14,7 +14,7 @@ class Distinct:
     """Base of pytree dataclasses that makes the class part of the pytree's structure.
 
     jaxlib 0.10 compares the fields of dataclasses but not their classes. If two learners have equally many
-    numbers and the same static fields, their pytrees have the same structure, and JAX sometimes runs one with
+    numbers and the same static fields, their pytrees have the same structure, and JAX may run one tree with
     the program compiled for the other. So this base gives every class a static field with the class as value.
     """
 

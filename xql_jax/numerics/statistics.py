@@ -35,13 +35,13 @@ def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
 def success_of(rates: Sequence[float | None], episodes: Sequence[int]) -> tuple[float, float, float] | None:
     """Returns the rate of success over the episodes of several evaluations, and Wilson's 95% interval.
 
-    None if one of the rates is None: the task tells no success. NaN is an evaluation in which nothing was
-    told: if another one tells, it has failed, as such an episode has in an evaluation that tells.
+    None if any rate is None: the task tells no success. NaN is an evaluation in which nothing was
+    told: if another evaluation tells, it has failed, as such an episode has in an evaluation that tells.
     """
     told = [rate for rate in rates if rate is not None]
     if len(told) < len(rates) or np.isnan(told).all() or not all(episodes):
         return None
-    successes = sum(round(one) for one in np.nan_to_num(told) * episodes)
+    successes = sum(round(count) for count in np.nan_to_num(told) * episodes)
     return successes / sum(episodes), *wilson_interval(successes, sum(episodes))
 
 
@@ -62,7 +62,7 @@ def by_seed_and_step(points: Iterable[tuple[int, int, float]]) -> BySeed:
 
 
 def has_all_seeds(values: np.ndarray) -> np.ndarray:
-    """Returns bool[steps], whether every seed has a finite value there that has one there or later.
+    """Returns bool[steps], whether every seed with a finite value there or later has it there.
 
     A line through the means at all steps would jump where seeds were evaluated at different steps. A seed
     that has ended lacks nothing. The values are f64[seeds, steps].

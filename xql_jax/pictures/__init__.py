@@ -1,1 +1,1 @@
-"""Pictures: their one style, and those of a single run."""
+"""Pictures: their style, and the pictures of a single run."""

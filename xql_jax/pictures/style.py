@@ -1,4 +1,4 @@
-"""The one style of all pictures: colours, lines, curves, legends, and how pictures are written.
+"""The style of all pictures: colours, lines, curves, legends, and how pictures are written.
 
 The user's matplotlib settings have no effect.
 """
@@ -103,7 +103,7 @@ def draw_curves(
     with_seeds: bool,
     handover: int | None = None,
 ) -> None:
-    """Draws the curves that have a look, see `draw_curve`, the hand-over if there is one, and a legend below.
+    """Draws the curves that have a look, see `draw_curve`, the hand-over, if any, and a legend below.
 
     The axis spans the lines, with a margin; a wider band is cut off. It has a least height, so that rounding
     errors of almost equal values are not magnified.
@@ -146,7 +146,7 @@ def draw_curve(axes: Axes, steps: Sequence[int], values: np.ndarray, look: Look,
 
 
 def render(figure: Figure, kind: str = "png") -> bytes:
-    """Returns the picture as the bytes of a file of that kind, one of `FORMATS`."""
+    """Returns the picture as the bytes of a file of that kind, in `FORMATS`."""
     picture = io.BytesIO()
     with styled():
         figure.savefig(picture, format=kind, dpi=200, metadata=METADATA[kind])

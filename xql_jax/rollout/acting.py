@@ -28,7 +28,7 @@ class RecurrentPolicy:
 
 
 def with_memory_of(policy: Act, act: Act) -> Act:
-    """Returns `act`, a function that calls the policy, together with the policy's memory if it has one."""
+    """Returns `act`, a function that calls the policy, together with the policy's memory, if any."""
     return dataclasses.replace(policy, act=act) if isinstance(policy, RecurrentPolicy) else act
 
 
@@ -130,8 +130,8 @@ def deterministic_policy(learners: Learner, states: State, device: jax.Device | 
                 f"{shape[1]} observations, but {places[1]} before, and {rewards.size} rewards: call "
                 "policy.begin() when episodes begin"
             )
-        given, rewards, places = np.broadcast_to(rewards, shape), None, shape
-        actions, memory = _act_remembering(learners, actors, memory, observations, given)
+        earned, rewards, places = np.broadcast_to(rewards, shape), None, shape
+        actions, memory = _act_remembering(learners, actors, memory, observations, earned)
         return np.asarray(actions)
 
     return RecurrentPolicy(act, begin, remember)

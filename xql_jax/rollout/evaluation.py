@@ -15,7 +15,7 @@ from xql_jax.rollout.quantities import QUANTITIES, EpisodeResults
 from xql_jax.suites.tasks import OWN, Task
 
 LOG = logging.getLogger(__name__)
-EVALUATION_START_SEED = 20_000  # default of the tools; evaluations during training use another one
+EVALUATION_START_SEED = 20_000  # default of the tools; evaluations during training use another seed
 MOST_EPISODES = 1_000_000
 
 
@@ -24,7 +24,7 @@ class Evaluator:
 
     Episode e starts from a seed made of (seed, e), so all members see the same starts, in every run.
     Episodes run in batches, which begin together, so that policies can remember. At most the maker's
-    `max_environments` exist at once, or one per member if that is more.
+    `max_environments` exist at once, or as many as members, if these are more.
 
     With `checks_seeds` a user's environment is warned of if its seed does not determine an episode.
     """
@@ -63,7 +63,9 @@ class Evaluator:
         """
         members, places, count = self._num_members, self._batch_size, len(self._seeds)
         seeds = [*self._seeds, *[None] * (-count % places)]  # the last batch may have empty places
-        reading = {name: (one.read, one.start) for name, one in QUANTITIES.items() if one.read}
+        reading = {
+            name: (quantity.read, quantity.start) for name, quantity in QUANTITIES.items() if quantity.read
+        }
         numbers = {name: np.full((members, len(seeds)), np.nan) for name in reading}  # of the episodes
         for first in range(0, count, places):
             batch = slice(first, first + places)

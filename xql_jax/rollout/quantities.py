@@ -47,8 +47,8 @@ def mean_over_seeds(name: str, means: Sequence[float] | np.ndarray, episodes: in
 
 def rate_over_seeds(name: str, rates: Sequence[float], episodes: int) -> Json:
     """Returns the rate over the episodes of all seeds, and both ends of Wilson's 95% interval."""
-    found = success_of(rates, [episodes] * len(rates))
-    return {f"{name}_rate": found[0], f"{name}_interval_95": [*found[1:]]} if found else {}
+    success = success_of(rates, [episodes] * len(rates))
+    return {f"{name}_rate": success[0], f"{name}_interval_95": [*success[1:]]} if success else {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Quantity:
     shown: Callable[[float], str] = shown  # as text in these lines
 
     read: Read | None = None
-    start: float = math.nan  # the number that `read` is given in an episode's first step
+    start: float = math.nan  # the number that `read` gets in an episode's first step
     compute: Compute | None = None  # instead of `read`
     # From the numbers [M, E] of E episodes to their means f64[M]. None: computed from the others' means.
     mean: Callable[[np.ndarray], np.ndarray] | None = mean_of_known
@@ -81,7 +81,7 @@ class Quantity:
         return f"{self.label} {self.with_interval(mean, interval)}"
 
     def with_interval(self, mean: float, interval: Sequence[float] | float | None) -> str:
-        """Returns a mean as text, with both ends of its interval, or half its width, if it has one."""
+        """Returns a mean as text, with both ends of its interval, or half its width, if there is any."""
         if isinstance(interval, Sequence):
             return f"{self.shown(mean)} [{', '.join(map(self.shown, interval))}]"
         return self.shown(mean) + (f" ± {self.shown(interval)}" if interval is not None else "")
@@ -92,7 +92,7 @@ class Quantity:
                 f"quantity {self.name!r}: its name must be an identifier, and none of {RESERVED}"
             )
         if (self.read is None) == (self.compute is None):
-            raise ValueError(f"quantity {self.name}: give one of read and compute")
+            raise ValueError(f"quantity {self.name}: give either read or compute")
         names = {"column": self.name, "listed": f"{self.name}_by_episode", "label": self.name}
         for field, default in names.items():
             object.__setattr__(self, field, getattr(self, field) or default)
@@ -203,8 +203,8 @@ class EpisodeResults:
 
 
 def _with_computed(task: Task, known: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    found = dict(known)
+    means = dict(known)
     for name, quantity in QUANTITIES.items():
         if quantity.compute and name not in known:
-            found[name] = quantity.compute(task, found)
-    return {name: found[name] for name in QUANTITIES if name in found}
+            means[name] = quantity.compute(task, means)
+    return {name: means[name] for name in QUANTITIES if name in means}

@@ -17,7 +17,7 @@ def evaluation_in_words(means: Mapping[str, Sequence[float]], task: Task) -> str
     words = [f"{task.quantity} {shown(scores.mean())}{spread}"]
     for name, of_members in means.items():
         quantity, mean = QUANTITIES[name], float(np.mean(of_members))
-        if quantity.over_seeds and not np.isnan(mean):  # NaN until an environment of one's own tells
+        if quantity.over_seeds and not np.isnan(mean):  # NaN until a user's environment tells
             words.append(quantity.in_words(mean))
     return ", ".join(words)
 

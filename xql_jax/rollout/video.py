@@ -41,9 +41,9 @@ def record_video(
     """Writes one episode per seed, one after another, at their own speed; returns their undiscounted returns.
 
     Args:
-        env: of one environment. If it is quicker than `MAX_FRAMES_PER_SECOND`, every n-th step is shown.
+        env: a single environment. If it is quicker than `MAX_FRAMES_PER_SECOND`, every n-th step is shown.
         policy: from f32[1, 1, O] to [1, 1, A].
-        path: an MP4 file; an older one is replaced once the new one is complete.
+        path: an MP4 file; an older file is replaced once the new file is complete.
     """
     stride = math.ceil(env.steps_per_second / MAX_FRAMES_PER_SECOND)
     returns: list[float] = []
@@ -69,7 +69,7 @@ def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Callable[[np.nd
     import imageio.v2 as imageio
 
     with warnings.catch_warnings():
-        # JAX warns of every fork; this one becomes ffmpeg at once.
+        # JAX warns of every fork; this fork becomes ffmpeg at once.
         warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
         writer = imageio.get_writer(
             path, fps=frames_per_second, macro_block_size=2, quality=7, ffmpeg_log_level="quiet"

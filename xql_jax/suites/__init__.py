@@ -1,7 +1,7 @@
 """What a task is, and what all tasks of a suite share: its record.
 
-Every file beside this one that has a tuple `RECORDS` is found by itself. A new suite needs its record and an
-environment; test_a_suite_is_its_record_and_its_environment makes one.
+Every other file of this folder with a tuple `RECORDS` is found by itself. A new suite needs its record and an
+environment; test_a_suite_is_its_record_and_its_environment makes a suite.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ class DataFolder(NamedTuple):
     default: str
 
 
-# Values by who has them: "all" methods, the "in_sample" ones and users' own, or names of methods by spaces. A
-# method's row is also for methods that are `like` it. Later rows win.
+# Values by method: "all", "in_sample" (with users' own), or names of methods by spaces. A method's row
+# is also for methods that are `like` it. Later rows win.
 Rows = Mapping[str, Mapping[str, Any]]
 NONE: Mapping[str, Any] = {}
 
@@ -49,26 +49,28 @@ class Suite:
     name: str
     config: str  # configs/CONFIG_config.py returns its values, for --config; a test compares
     environment: str  # the class, as a rule a `SimulatedEnv` of envs/simulated.py; takes a `Task`
-    takes_any_config: bool = False  # those of other suites, too
+    takes_any_config: bool = False  # configs of other suites, too
     # For offline methods, in fine-tuning, too. Not compared, so that a suite and its tasks have a hash.
     values: Values = dataclasses.field(default=METHODS_OWN, compare=False, repr=False)
-    tasks: Callable[[], Iterable["Task"]] = tuple  # those that can be listed
+    tasks: Callable[[], Iterable["Task"]] = tuple  # the tasks that can be listed
 
     jax_environment: str = ""  # if `environment` is `CompiledEnv`: a `JaxEnvironment`, which takes a `Task`
     is_compiled: bool = False  # environments in JAX, which are part of the program that learns
-    packages: tuple[str, ...] = ()  # the simulator, if it is one, then others with models or rules
-    max_threads: int = 1  # threads pay for steps of a millisecond, and slow those of microseconds
-    max_environments: int = 64  # at once, or one per evaluated policy if that is more: few if they are costly
+    packages: tuple[str, ...] = ()  # the simulator, if it is a package, then others with models or rules
+    max_threads: int = 1  # threads pay for steps of a millisecond, and slow steps of microseconds
+    max_environments: int = 64  # at once, or as many as evaluated policies, if these are more: few if costly
     # Whether they are in Gymnasium's registry: bounds of actions are their own, else ±1, and they draw if
     # `render_mode` asks for it, else `SimulatedEnv` does.
     is_registered: bool = False
 
     eval_episodes: int = 10  # of an evaluation in a sweep
-    success: str = ""  # when an episode counts as one, a sentence that evaluations print; "": none is printed
+    success: str = (
+        ""  # when an episode counts as a success, a sentence that evaluations print; "": none is printed
+    )
     tells_success_late: bool = False  # it may be reported for the first time after some evaluations
 
     data_folder: DataFolder = D4RL_FOLDER
-    reader: str = ""  # the function that reads a task's own file, given its path and the task; "": by suffix
+    reader: str = ""  # the function that reads a task's own file, of its path and the task; "": by suffix
     # Whether its files are read by D4RL's rule: observations, actions, rewards, terminals and timeouts alone,
     # the next row's observation is the next. Else as any file of their suffix.
     reads_as_d4rl: bool = False
@@ -78,7 +80,7 @@ class Suite:
 
     reward_shift: float = 0.0  # added to rewards
     scales_rewards: bool = False  # so that the data's returns span 1000
-    data_rewards: str = ""  # the function that computes those of its data, if they are not the environment's
+    data_rewards: str = ""  # the function that computes its data's rewards, if they are not the environment's
 
 
 @dataclasses.dataclass(frozen=True)

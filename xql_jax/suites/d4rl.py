@@ -1,7 +1,7 @@
 """D4RL's suites, and the embedded mazes, which follow the rules of its maze2d: tasks and hyperparameters.
 
-XQL's values are the first ones of the paper's Table 4, and its tuned ones those in parentheses. IQL's are
-those of Kostrikov et al. 2021, Appendix B. V's layer norm (`layer_norm`) is not in Table 4, but in the
+XQL's values are the first of the paper's Table 4, and its tuned values the numbers in parentheses. IQL's are
+from Kostrikov et al. 2021, Appendix B. V's layer norm (`layer_norm`) is not in Table 4, but in the
 authors' scripts and configuration.
 """
 
@@ -111,7 +111,7 @@ def _antmaze_tasks() -> Iterator[Task]:
 _SLOWER = {"actor_lr": 2e-4, "value_lr": 2e-4, "critic_lr": 2e-4}
 _THREE_LAYERS = {"actor_hidden_dims": (256,) * 3, "critic_hidden_dims": (256,) * 3}
 # Table 4 lacks the actor's constant rate (`decay_actor_lr`), too. The paper evaluates over 1,000 episodes,
-# the authors' scripts over 100. Here training evaluates over 10 unless --eval_episodes is given; `xql-sweep`
+# the authors' scripts over 100. Here training evaluates over 10 by default; `xql-sweep`
 # and `xql-reproduce` evaluate over 100. Table 2 is XQL's with --tuned.
 _ANTMAZE_VALUES = Values(
     rows={

@@ -17,7 +17,7 @@ _ENVIRONMENTS = (
     ("scene", "play noisy", 750),
     ("cube-triple cube-quadruple puzzle-4x5 puzzle-4x6", "play noisy", 1000),
 )
-_NUMBERS = ("", "-task1", "-task2", "-task3", "-task4", "-task5")  # without one, it is the default task
+_NUMBERS = ("", "-task1", "-task2", "-task3", "-task4", "-task5")  # without a number, it is the default task
 
 
 def _tasks() -> Iterator[Task]:
@@ -30,8 +30,8 @@ def _tasks() -> Iterator[Task]:
                     yield Task(name, _OGBENCH, url, *RETURN_ITSELF, limit, by_success=True)
 
 
-# Widths, rates, discounts and layer norm are those of seohongpark/fql (agents/, README.md). IQL's and IFQL's
-# expectile and temperature are those of its iql.py; FQL's `flow_alpha`, with Q in reward units, is by
+# Widths, rates, discounts and layer norm are from seohongpark/fql (agents/, README.md). IQL's and IFQL's
+# expectile and temperature are from its iql.py; FQL's `flow_alpha`, with Q in reward units, is by
 # environment. Its README has ReBRAC's coefficients and IQL's temperature for humanoidmaze and, seen by
 # cameras, the cube; the cube's are taken for all cubes, the maze's elsewhere. ReBRAC there has batches of
 # 256: pass --batch_size=256. XQL's values are AntMaze's, with IQL's temperature. AntMaze's reward is -1 a

@@ -1,4 +1,4 @@
-"""The tasks by name, and those that a user names: environments of their own, reference returns."""
+"""The tasks by name, and the tasks that a user names: environments of their own, reference returns."""
 
 import dataclasses
 import importlib
@@ -15,7 +15,7 @@ from xql_jax.suites.online import COMPILED, DM_CONTROL_NAMES, OWN, PLAYGROUND_MO
 # Modules that are no user's own.
 LIBRARIES = ("gymnasium", "gymnasium_robotics", PLAYGROUND_MODULE, "xql_jax")
 
-# The suites by name. Each other file beside this one has some, its `RECORDS`.
+# The suites by name. Each other file of this folder has some, its `RECORDS`.
 _FILES = [f"{suites.__name__}.{file.name}" for file in pkgutil.iter_modules(suites.__path__)]
 _MODULES = [importlib.import_module(name) for name in _FILES if name != __name__]
 SUITES: dict[str, Suite] = {suite.name: suite for module in _MODULES for suite in module.RECORDS}
@@ -51,13 +51,17 @@ def get_task(name: str) -> Task:
     import gymnasium  # takes half a second, which known tasks can save
 
     # HalfCheetah-v2 and -v3 are registered, but gone: their simulator was mujoco-py.
-    others = {one for one in gymnasium.registry if one.endswith("-v4") or f"{one[:-1]}5" not in LISTED_TASKS}
+    others = {
+        known for known in gymnasium.registry if known.endswith("-v4") or f"{known[:-1]}5" not in LISTED_TASKS
+    }
     if name in others:
         return _own_task(f"gymnasium:{name}")
     known = DM_CONTROL_NAMES if colon else {*LISTED_TASKS, *others}
     near = nearest(name.removeprefix("dm_control/"), known)
     what = "gone from Gymnasium: " if name in gymnasium.registry else "unknown environment "
-    how = "one of your own or of another package is MODULE:NAME, such as gymnasium_robotics:AdroitHandPen-v1"
+    how = (
+        "a task of your own or of another package is MODULE:NAME, such as gymnasium_robotics:AdroitHandPen-v1"
+    )
     if name.startswith(("D4RL/", "mujoco/")):
         how = f"Minari's data are --dataset=minari:{name}"
     raise UserError(f"{what}{name!r}; nearest known: {near}; {how}")

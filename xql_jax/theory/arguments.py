@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 
 def samples(name: str, values: ArrayLike) -> np.ndarray:
-    """Returns the values as float64; raises ValueError if there are none or one is not finite."""
+    """Returns the values as float64; raises ValueError if there are none or some are not finite."""
     array = np.asarray(values, np.float64)
     if array.size == 0 or not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite and not empty")

@@ -16,7 +16,7 @@ def log_cosh_bias(q_max: Numbers, beta: Numbers) -> np.ndarray:
     """
     with np.errstate(over="ignore"):
         ratio = q_max / beta
-    # A small ratio leaves nothing of |x| - log 2; a large one overflows the hyperbolic sine.
+    # A small ratio leaves nothing of |x| - log 2; a large ratio overflows the hyperbolic sine.
     small = beta * np.log1p(2.0 * np.sinh(np.minimum(ratio, 1.0) / 2.0) ** 2)
     large = q_max + beta * (np.log1p(np.exp(-2.0 * ratio)) - np.log(2.0))
     return np.where(ratio < 1.0, small, large)

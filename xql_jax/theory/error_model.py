@@ -37,7 +37,7 @@ def evolve_samples(mdp: SoftMDP, samples: np.ndarray) -> np.ndarray:
 
     Pairs with the same successor get the same Z, up to their rewards. If two such pairs meet in a maximum one
     step later, Eq. 26 fails. Shuffling the draws of each pair separately restores the independence that it
-    assumes, as long as the draws descend from many of the first ones: each maximum drops the smaller.
+    assumes, as long as the draws descend from many of the first draws: each maximum drops the smaller.
 
     Source: Garg et al. 2023, Eq. 25.
     """
@@ -68,7 +68,7 @@ def error_wave(
 
     Values flow backwards: after t steps the error is in the states from which t moves can lead to that state.
     In a corridor of one-way moves V is Gumbel there, as Eq. 26 says, with discount^t times the scale. Where
-    other moves are possible, only errors pass that make the way to the state the best one.
+    other moves are possible, only errors pass that make the way to the state the best way.
 
     Returns the standard deviation of V in every state after each step, f64[T + 1, S].
 

@@ -1,11 +1,11 @@
-"""A maze of cells as a tabular soft MDP, like that of Figure 4 (Garg et al. 2023, Appendix D.1)."""
+"""A maze of cells as a tabular soft MDP, like the maze of Figure 4 (Garg et al. 2023, Appendix D.1)."""
 
 import numpy as np
 
 from xql_jax.envs.mazes import MOVES, Cell, Maze
 from xql_jax.theory.soft_mdp import SoftMDP
 
-# Not the authors' maze, because no text describes it. The way from the lower to the upper left is a long one.
+# Not the authors' maze, because no text describes it. The way from the lower to the upper left is long.
 FIGURE_4 = Maze(
     (
         "#########",

@@ -33,7 +33,7 @@ def tangent_gumbel_loss(values: Array, targets: Array, beta: Numeric, count: int
     """beta * `gumbel_loss`, continued by its tangent above the z at which exp(z) is STEEPEST * count.
 
     At an optimum over all `count` samples the mean of exp(z) is 1, because the output's bias has gradient 0.
-    So no exp(z) exceeds `count`, and the minimiser is that of Eq. 7. The loss is convex, and finite in
+    So no exp(z) exceeds `count`, and the minimiser is Eq. 7's. The loss is convex, and finite in
     float32 at any z.
     """
     steepest = STEEPEST * count
@@ -58,7 +58,7 @@ def descend(
     """Returns the parameters that Adam fits to inputs f32[N, D] and targets f32[N], of variance 1.
 
     Minibatches are drawn without replacement. The learning rate falls to 0 along a cosine. Adam keeps its
-    long second moment (b2 = 0.999). With a short one, a rare batch with a large gradient is divided by
+    long second moment (b2 = 0.999). With a short moment, a rare batch with a large gradient is divided by
     itself, and the frequent small gradients dominate. `beta` is in the units of these targets.
     """
     count = targets.size
@@ -103,7 +103,7 @@ def gumbel_regression(
     """Fits f(x) = L^beta(Y|x) = beta * log E[exp(Y / beta) | x] to samples, without computing it.
 
     It minimises exp(z) - z - 1 with z = (y - f(x)) / beta by stochastic gradients over a linear model or an
-    MLP. The result is the mean of Y for a large beta and its largest value for a small one (Lemma 3.1).
+    MLP. The result is the mean of Y for a large beta and its largest value for a small beta (Lemma 3.1).
     The plain loss is used, because minibatches do not change its minimiser (Lemma 3.2). Inputs and y are
     scaled to mean 0 and variance 1, and beta with them.
 

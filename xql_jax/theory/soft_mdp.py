@@ -127,7 +127,7 @@ class SoftMDP:
         """
         pi = arguments.probabilities("policy", policy)
         states, weights = np.arange(len(pi)), pi[..., None] * self.probabilities
-        pairs = np.repeat(states, weights[0].size), self.next_states.ravel()  # those of one pair add up
+        pairs = np.repeat(states, weights[0].size), self.next_states.ravel()  # weights of a pair add up
         dynamics = sparse.csc_array((weights.ravel(), pairs), (len(pi), len(pi)))
         system = sparse.eye_array(len(pi), format="csc") - self.discount * dynamics
         return spsolve(system, (pi * self.rewards).sum(-1))

@@ -9,7 +9,7 @@ the mean 1 and, where the state has as many, exactly `nats`. Rewards times c giv
 For a given beta, V alone minimises it: without a clip it is L^beta(Q), the V of Gumbel regression.
 
 Source: the dual is of Peters et al. 2010 (REPS) and Abdolmaleki et al. 2018 (MPO), there with one beta for
-all states; docs/theory.md has the proofs. q (reward units) and mu are f64[..., A], and broadcast; V and beta
+all states; docs/theory.md has the proof. q (reward units) and mu are f64[..., A], and broadcast; V and beta
 are f64[...], reward units. A beta below 1e-12 of a state's span of Q counts as the limit 0.
 """
 
@@ -68,7 +68,7 @@ def state_scale(q: ArrayLike, mu: ArrayLike, nats: ArrayLike, clip: float = math
     with a clip, the quantile of Q above which the weights are exp(clip).
 
     Args:
-        nats: f64[...] or one number, positive.
+        nats: f64[...] or a number, positive.
     """
     excess, mu = below_largest(arguments.samples("q", q), mu)
     nats = np.broadcast_to(np.asarray(nats, np.float64), excess.shape[:-1])
@@ -117,6 +117,11 @@ def scales_within(
 
     beta(s) = max(beta, cap(s)) with the `state_scale` cap(s) of most_nats, f64[S] or a number, inf for none.
     beta is 0 where the states' own bounds leave the mean below mean_nats.
+
+    Proof: the problem is convex and mu strictly feasible, so the KKT conditions decide. With multipliers beta
+    and p(s) * l(s), KL_s has the factor beta(s) = beta + l(s) in the Lagrangian, so pi = mu * exp(z) at
+    beta(s). Either l(s) = 0 and KL_s <= most_nats, or KL_s = most_nats, that is beta(s) = cap(s) >= beta. As
+    KL_s falls with beta(s), the first holds if beta >= cap(s), else the second.
     """
     q, p = arguments.samples("q", q), arguments.probabilities("state_weights", state_weights)
     excess, mu = below_largest(q, mu)
@@ -144,8 +149,9 @@ def solve_within(
 
     Here v is E_pi[Q], without a clip V + beta * nats: the maximum over the same policies at any Q, so the
     sweeps contract by the discount to one fixed point, the return of the best of these policies. With `soft`,
-    v is the minimiser's V, the return of its policy less the discounted sum of beta * nats. It can fall
-    where the best action's Q rises, so several fixed points are possible: `start`, f64[S], decides.
+    v is the minimiser's V, the return of its policy less the discounted sum of beta * nats. Its derivative,
+    pi(a) * (1 - nats * beta * (Q(a) - E_pi[Q]) / Var_pi[Q]), can be negative where Q(a) is large, so several
+    fixed points are possible: `start`, f64[S], decides.
 
     Args:
         tolerance: largest change of v in the last sweep, of the largest |v|; below 1.
@@ -160,12 +166,12 @@ def solve_within(
     )
     for _ in range(20 * sweeps):
         q, last = mdp.backup(v), v
-        found = state_scale(q, mdp.behavior, nats, clip)
-        policy = mdp.behavior * weights(q, mdp.behavior, found.beta, clip)
-        v = found.v if soft else (policy * q).sum(-1)
+        scale = state_scale(q, mdp.behavior, nats, clip)
+        policy = mdp.behavior * weights(q, mdp.behavior, scale.beta, clip)
+        v = scale.v if soft else (policy * q).sum(-1)
         change = np.abs(v - last).max()
         if change <= tolerance * np.abs(v).max():
-            return WithinNats(v, q, found.beta, policy)
+            return WithinNats(v, q, scale.beta, policy)
     raise ValueError(f"the sweeps have not settled: v still changes by {change:.3g}")
 
 

@@ -38,24 +38,26 @@ FLAGS = flags.FLAGS
 class TextParser(flags.ArgumentParser):
     """absl's parser of a setting's flag: the text, which the settings check when they are made of it."""
 
-    def __init__(self, one: Setting):
-        self.syntactic_help = one.valid
+    def __init__(self, declaration: Setting):
+        self.syntactic_help = declaration.valid
 
 
 def define_flags(known: Mapping[str, Setting]) -> None:
-    """Defines a flag for each setting that has none, but for those that are given by their position."""
-    for name, one in known.items():
-        if one.positional or name in FLAGS:
+    """Defines a flag for each setting that has none, except settings that a position sets."""
+    for name, declaration in known.items():
+        if declaration.positional or name in FLAGS:
             continue
-        if one.value_type is bool:
-            flags.DEFINE_boolean(name, one.default, one.meaning, FLAGS)
-        elif one.value_type is list:
-            flags.DEFINE_multi_string(name, one.default, one.meaning, FLAGS)
+        if declaration.value_type is bool:
+            flags.DEFINE_boolean(name, declaration.default, declaration.meaning, FLAGS)
+        elif declaration.value_type is list:
+            flags.DEFINE_multi_string(name, declaration.default, declaration.meaning, FLAGS)
         else:
-            default = "the method's own" if one.by_config else one.as_plain(one.default)
+            default = (
+                "the method's own" if declaration.by_config else declaration.as_plain(declaration.default)
+            )
             note = "" if default is None else f"\n(default: {default})"
-            flags.DEFINE(TextParser(one), name, None, one.meaning + note, FLAGS)
-        FLAGS[name].allow_overwrite = False  # several texts are joined, anything else is given once
+            flags.DEFINE(TextParser(declaration), name, None, declaration.meaning + note, FLAGS)
+        FLAGS[name].allow_overwrite = False  # several texts are joined, anything else is typed once
 
 
 def further_flags(kind: type[Any]) -> dict[str, Setting]:
@@ -83,12 +85,15 @@ def further_flags(kind: type[Any]) -> dict[str, Setting]:
 
 def parse(argv: Sequence[str], kind: type[S]) -> S:
     """Parses argv into absl's FLAGS; returns the settings of the kind."""
-    typed = ["--help" if one == "-h" else re.sub(r"^(--?(?:no)?)config\.", r"\1", one) for one in argv]
+    typed = [
+        "--help" if argument == "-h" else re.sub(r"^(--?(?:no)?)config\.", r"\1", argument)
+        for argument in argv
+    ]
     known, chosen, method = settings_of(kind), None, ""
     further = further_flags(kind)
     define_flags(further | known)
-    for one in FLAGS.get_flags_for_module(__name__):  # `--help` lists them
-        FLAGS.register_key_flag_for_module(sys.argv[0], one)
+    for flag in FLAGS.get_flags_for_module(__name__):  # `--help` lists them
+        FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     try:
         typed = FLAGS(typed, known_only=True)
         if FLAGS.version:
@@ -112,30 +117,32 @@ def parse(argv: Sequence[str], kind: type[S]) -> S:
         raise UserError(twice if is_second else f"{flag}: must be true or false") from None
     except ValueError as error:  # --noFLAG=VALUE
         raise UserError(str(error)) from None
-    given: dict[str, Any] = {one: FLAGS[one].value for one in known if one in FLAGS and FLAGS[one].present}
-    given |= by_position(known, arguments)
+    values: dict[str, Any] = {
+        name: FLAGS[name].value for name in known if name in FLAGS and FLAGS[name].present
+    }
+    values |= by_position(known, arguments)
     try:
         if chosen:
             named = [name for name in ("method", "config") if FLAGS[name].present]
-            return settings_from(chosen, given, [*given, *named])
-        return kind(**given)
+            return settings_from(chosen, values, [*values, *named])
+        return kind(**values)
     except UserError as error:
         raise UserError(f"--{error}") from None
 
 
 def by_position(known: Mapping[str, Setting], arguments: Sequence[str]) -> dict[str, Any]:
-    """Returns the setting that is given without a flag: a path, or several."""
-    given: dict[str, Any] = {}
-    for name, one in known.items():
-        if one.positional and not arguments:
-            raise UserError(f"name {one.meaning}")
-        if one.positional and one.value_type is list:
+    """Returns the setting without a flag: a path, or several."""
+    values: dict[str, Any] = {}
+    for name, declaration in known.items():
+        if declaration.positional and not arguments:
+            raise UserError(f"name {declaration.meaning}")
+        if declaration.positional and declaration.value_type is list:
             return {name: arguments}
-        if one.positional:
-            given[name], *arguments = arguments
+        if declaration.positional:
+            values[name], *arguments = arguments
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}: flags are --name=value, see --help")
-    return given
+    return values
 
 
 def run(
@@ -147,7 +154,7 @@ def run(
 
     Args:
         kind: of the settings that main takes; a `Command` has its own, as keyword arguments.
-        expanded: returns the arguments to parse, given those that were typed.
+        expanded: returns the arguments to parse, from the typed arguments.
     """
     call: Any = (lambda settings: main(**vars(settings))) if isinstance(main, Command) else main
     wanted: Any = main.settings if isinstance(main, Command) else kind
@@ -213,7 +220,7 @@ def _nobody_reads() -> bool:
 
 
 def fail(error: Exception) -> int:
-    """Prints such an error as one line and returns the exit code; raises those of the program itself."""
+    """Prints such an error as one line and returns the exit code; raises the program's own errors."""
     text = str(error).removeprefix("ERROR:: ")  # absl's prefix
     if isinstance(error, MemoryError):
         text = f"there is too little memory ({error}): use less data, or more memory"

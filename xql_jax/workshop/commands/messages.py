@@ -32,7 +32,8 @@ def print_settings(settings: Training) -> int:
 
 def sources_of(settings: Any) -> dict[str, str]:
     """Returns where the value of each setting and hyperparameter is from: the last layer that changed it."""
-    layers, finds = settings.layers, {n: one.finds for n, one in settings_of(settings.learner).items()}
+    layers = settings.layers
+    finds = {name: declaration.finds for name, declaration in settings_of(settings.learner).items()}
     sources = {name: layers.layer(name) for name in settings.values}
     off = {name: other for name, other in finds.items() if name in {*layers[OFF], *layers[USER]}}
     off = {

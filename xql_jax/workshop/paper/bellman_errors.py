@@ -42,9 +42,9 @@ def fit_errors(errors: ArrayLike) -> dict[str, Fit]:
     Differs: the paper fits no logistic distribution, does not say which sign its Gumbel has, and judges the
     fits by eye.
     Args:
-        errors: f64[...], reward units; ValueError if one is not finite, or all are equal.
+        errors: f64[...], reward units; ValueError if any is not finite, or all are equal.
     Returns:
-        The fits by name of their law. Of the Gumbel and its mirror image there is the likelier one; the name
+        The fits by name of their law. Of the Gumbel and its mirror image there is the likelier; the name
         says on which side its long tail is.
     """
     x = arguments.samples("errors", errors).ravel()
@@ -59,10 +59,10 @@ def fit_errors(errors: ArrayLike) -> dict[str, Fit]:
         Here the location is within 0.001 of the scale also beside an error a billion times as large.
         """
         location, scale = law.fit((x - mean) / deviation + 1.0)
-        found = law(mean + deviation * (location - 1.0), deviation * scale)
-        # The method affects only the p-value, which is not used. The exact one would take long.
-        statistic = stats.kstest(x, found.cdf, method="asymp").statistic
-        return Fit(found, float(found.logpdf(x).mean()), float(statistic))
+        likeliest = law(mean + deviation * (location - 1.0), deviation * scale)
+        # The method affects only the p-value, which is not used. The exact p-value would take long.
+        statistic = stats.kstest(x, likeliest.cdf, method="asymp").statistic
+        return Fit(likeliest, float(likeliest.logpdf(x).mean()), float(statistic))
 
     right, left = fitted(stats.gumbel_r), fitted(stats.gumbel_l)
     fits = {"Gumbel (right-skewed)": right}

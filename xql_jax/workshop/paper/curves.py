@@ -48,7 +48,7 @@ def scores_in(
 ) -> list[MethodScore]:
     """Reads the finished runs below a folder that learned these tasks (None: all) by these methods.
 
-    Fine-tuned runs are left out, damaged ones with a warning. Where a score is the return, the dataset's name
+    Fine-tuned runs are left out, damaged runs with a warning. Where a score is the return, the dataset's name
     says so.
 
     UserError if there is no such run, or if two runs have the same seed of a method.
@@ -57,19 +57,19 @@ def scores_in(
         file_name, column: where a run's folder has the numbers that the figure shows.
         but: the setting that the figure shows on an axis, see `method_scores`.
     """
-    found = read_runs([str(root)], file_name, column)
-    finished = [run for run in found.runs if run.status == "finished" and run.kind != FINE_TUNING]
+    listing = read_runs([str(root)], file_name, column)
+    finished = [run for run in listing.runs if run.status == "finished" and run.kind != FINE_TUNING]
     of_methods = [run for run in finished if method_of(run.method) in methods]
     shown = [run.path for run in of_methods if tasks is None or run.dataset in tasks]
     if not shown:
         there = ", ".join(sorted({f"{run.method} on {run.dataset}" for run in finished})) or "none"
         wanted = " or ".join(methods) + (f" on {' or '.join(tasks)}" if tasks else "")
         raise UserError(f"--runs={root}: needs a finished run of {wanted}; there are: {there}")
-    members = [member for member in found.members if member.run.path in shown]
+    members = [member for member in listing.members if member.run.path in shown]
     scores = method_scores(members, but)
     if cut := len(members) - sum(len(score.members) for score in scores):
         LOG.warning(f"{root}: {cut} of {len(members)} seeds have no numbers of their run's end; left out")
-    for run, reason in found.left_out:
+    for run, reason in listing.left_out:
         LOG.warning(f"{root / run}: {reason}; left out")
     return [score if score.is_normalised or column != "score" else _named_return(score) for score in scores]
 
@@ -79,7 +79,7 @@ def _named_return(score: MethodScore) -> MethodScore:
 
 
 def points_of(scores: Sequence[MethodScore], what: str) -> list[Point]:
-    """Returns the members' numbers; those that are not finite are left out with a warning."""
+    """Returns the members' numbers; numbers that are not finite are left out with a warning."""
     points = [
         Point(score.dataset, score.method, member.seed, *numbers)
         for score in scores
@@ -98,7 +98,7 @@ def read_curves(
     """Reads learning curves of the "return" or the "score"; UserError if nothing was evaluated.
 
     Returns:
-        `seeds`: each seed's values. `curves`: at each step at which all seeds that go on have one, see
+        `seeds`: each seed's values. `curves`: at each step at which all seeds that go on have a value, see
         `has_all_seeds`, their mean with its 95% interval (Student's t), which is NaN for a single seed, the
         number of seeds, and the number that had diverged.
     """

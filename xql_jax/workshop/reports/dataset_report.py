@@ -75,7 +75,7 @@ def _advice(dataset: Dataset) -> list[str]:
     order = np.argsort(-returns, kind="stable")
     ranked = returns[order] - mean
     upper = np.arange(1, len(ranked))
-    # The sum of squares between the heaps, for each number of episodes in the upper one.
+    # The sum of squares between the heaps, for each number of episodes in the upper heap.
     between = np.cumsum(ranked)[:-1] ** 2 * (1 / upper + 1 / upper[::-1])
     if len(ranked) < FEW_EPISODES or between.max() < TWO_HEAPS * np.square(ranked).sum():
         return []
@@ -111,6 +111,6 @@ def report_lines(report: Json) -> list[str]:
     facts = {name: value for name, value in report.items() if name not in apart and value is not None}
     lines = [report["source"], *(f"  {name:<22}{text(value)}" for name, value in facts.items())]
     lines += [f"  read                  {note}" for note in report["notes"]]
-    lines += [f"  try                   {one}" for one in report["advice"]]
+    lines += [f"  try                   {line}" for line in report["advice"]]
     warnings = [f"  warning: {warning}" for warning in report["warnings"]]
     return lines + (warnings or ["  nothing to warn of"])

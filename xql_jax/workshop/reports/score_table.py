@@ -16,7 +16,7 @@ MOST_METHODS = 6  # that are columns; more settings of methods are rows
 def score_tables(scores: Sequence[MethodScore]) -> list[list[list[str]]]:
     """Returns the tables of scores and, where the tasks tell it, of success, each as rows, the header first.
 
-    Methods are columns. If several settings vary, or many values of one, each score is a row instead.
+    Methods are columns. If several settings vary, or many values of a setting, each score is a row instead.
     """
     names = list(dict.fromkeys(name for score in scores for name in score.settings))
     if len(names) > 1 or (names and len({score.method for score in scores}) > MOST_METHODS):
@@ -31,7 +31,9 @@ def score_rows(scores: Sequence[MethodScore]) -> list[list[str]]:
     """
     by_dataset = _by_dataset(scores)
     rows = [["", *dict.fromkeys(score.method for score in scores)]]
-    rows += [[name, *(entry.cell() for entry in found.values())] for name, found in by_dataset.items()]
+    rows += [
+        [name, *(entry.cell() for entry in of_methods.values())] for name, of_methods in by_dataset.items()
+    ]
     number, means = _means(by_dataset)
     return [*rows, [f"mean of {number}", *means]] if means else rows
 
@@ -39,21 +41,21 @@ def score_rows(scores: Sequence[MethodScore]) -> list[list[str]]:
 def success_rows(scores: Sequence[MethodScore]) -> list[list[str]]:
     """Returns the header, and the rates of success on each dataset that tells them."""
     rows = [["success", *dict.fromkeys(score.method for score in scores)]]
-    for dataset, found in _by_dataset(scores).items():
-        if any(entry.success for entry in found.values()):
-            rows.append([dataset, *map(_success_cell, found.values())])
+    for dataset, of_methods in _by_dataset(scores).items():
+        if any(entry.success for entry in of_methods.values()):
+            rows.append([dataset, *map(_success_cell, of_methods.values())])
     return rows
 
 
 def setting_rows(scores: Sequence[MethodScore], names: Sequence[str]) -> list[list[str]]:
     """Returns the header and one row per score, with columns for these settings; then the datasets' means."""
-    tells = [one.success for one in scores if one.success]
+    tells = [score.success for score in scores if score.success]
 
     def row(dataset: str, score: MethodScore, *cells: str) -> list[str]:
         settings = [score.settings.get(name, "") for name in names]
         return [dataset, score.name, *settings, *cells[: 2 if tells else 1]]
 
-    column = next((one.members[0].column for one in scores if one.members), "score")
+    column = next((score.members[0].column for score in scores if score.members), "score")
     rows = [["", "method", *names, column, *(["success"] if tells else [])]]
     rows += [row(score.dataset, score, score.cell(), _success_cell(score)) for score in scores]
     methods = {score.method: score for score in scores}.values()
@@ -62,20 +64,20 @@ def setting_rows(scores: Sequence[MethodScore], names: Sequence[str]) -> list[li
 
 
 def _by_dataset(scores: Sequence[MethodScore]) -> dict[str, dict[str, MethodScore]]:
-    """Returns the scores by dataset and method: one without members where a method has none."""
+    """Returns the scores by dataset and method: a score without members where a method has none."""
     methods = list(dict.fromkeys(score.method for score in scores))
-    found: dict[str, dict[str, MethodScore]] = {}
+    by_dataset: dict[str, dict[str, MethodScore]] = {}
     for score in scores:
-        found.setdefault(score.dataset, dict.fromkeys(methods, MethodScore()))[score.method] = score
-    return found
+        by_dataset.setdefault(score.dataset, dict.fromkeys(methods, MethodScore()))[score.method] = score
+    return by_dataset
 
 
 def _means(by_dataset: Mapping[str, Mapping[str, MethodScore]]) -> tuple[int, list[str]]:
     """Returns how many datasets all methods have, and the methods' means over several such datasets."""
     whole = [
-        found.values()
-        for found in by_dataset.values()
-        if all(entry.last and not entry.note and entry.is_normalised for entry in found.values())
+        of_methods.values()
+        for of_methods in by_dataset.values()
+        if all(entry.last and not entry.note and entry.is_normalised for entry in of_methods.values())
     ]
     return len(whole), [*map(_mean_cell, zip(*whole, strict=True))] if len(whole) > 1 else []
 

@@ -49,7 +49,7 @@ class PaperTable(NamedTuple):
 
 @functools.cache
 def read_paper_table(name: str) -> PaperTable:
-    """Returns the paper's table with that number, one of `PAPER_TABLES`."""
+    """Returns the paper's table with that number, in `PAPER_TABLES`."""
     text = (resources.files("xql_jax.workshop.reports") / "printed" / f"table_{name}.csv").read_text()
     (_, *columns), *rows = csv.reader(text.splitlines())
     scores: dict[tuple[str, str], float] = {}
@@ -65,7 +65,7 @@ def read_paper_table(name: str) -> PaperTable:
 
 def references_given(texts: Sequence[str]) -> dict[str, References]:
     """Parses TASK=RANDOM,EXPERT, the returns of scores 0 and 100; UserError if the task has its own."""
-    found: dict[str, References] = {}
+    parsed: dict[str, References] = {}
     for text in texts:
         task, _, returns = text.rpartition("=")
         try:
@@ -77,8 +77,8 @@ def references_given(texts: Sequence[str]) -> dict[str, References]:
         if task in LISTED_TASKS and LISTED_TASKS[task].is_normalised:
             raise UserError(f"--references={text}: {task} has scores of its own")
         if known := checked_references((low, high), f"--references={text}"):
-            found[task] = known
-    return found
+            parsed[task] = known
+    return parsed
 
 
 class Curve(NamedTuple):
@@ -110,10 +110,10 @@ def read_runs(
 ) -> FoundRuns:
     """Reads all runs below some folders, see `find_runs`, with the numbers in a column of a CSV file.
 
-    The scores of datasets with `references`, by their names, are those of the returns between these.
+    The scores of datasets with `references`, by their names, are of the returns between these.
     """
     members: list[Curve] = []
-    # All runs on the same files have the names of data that the first one has. A user's files of the same
+    # All runs on the same files have the names of data of the first run. A user's files of the same
     # names, with which not even the same method learned from the same rows, have their digests, too.
     spellings: dict[object, str] = {}
 
@@ -126,15 +126,16 @@ def read_runs(
             same = as_text(digests) if digests else names, (names, run.settings_text.get(FINGERPRINT))
             spelling = next((spellings[key] for key in same if key in spellings), names)
             if run.record["dataset"] and not spellings.keys() & {*same} and names in spellings.values():
-                spelling = " ".join([names, *(str(one)[:8] for one in digests)])
+                spelling = " ".join([names, *(str(digest)[:8] for digest in digests)])
             spellings.update(dict.fromkeys(same, spelling))
             run.settings_text["dataset"] = spelling
-        given = (references or {}).get(run.dataset)
-        if given and column == "score":
-            run.references, run.settings_text["references"] = given, as_text(given)
+        references_of_run = (references or {}).get(run.dataset)
+        if references_of_run and column == "score":
+            run.references, run.settings_text["references"] = references_of_run, as_text(references_of_run)
             curves = curves_of(run, file_name, "return")
             members.extend(
-                one._replace(values=[*map(given.score, one.values)], column="score") for one in curves
+                curve._replace(values=[*map(references_of_run.score, curve.values)], column="score")
+                for curve in curves
             )
         else:
             members.extend(curves_of(run, file_name, column))
@@ -173,13 +174,13 @@ def curves_of(run: Run, file_name: str = "evaluations.csv", column: str = "score
 
 @dataclasses.dataclass(frozen=True)
 class MethodScore:
-    """The score of one method on one dataset, and those of its seeds, in the order of the members."""
+    """The score of a method on a dataset, and its seeds' scores, in the order of the members."""
 
     dataset: str = ""
     name: str = ""  # of the method, without settings
     members: Sequence[Curve] = ()  # they differ only in the seed; none if no run has finished
     note: str = ""  # why there is no score, or none for some of the seeds
-    paper: float | None = None  # the paper's score, if it has one
+    paper: float | None = None  # the paper's score, if any
     paper_before: float | None = None
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)  # which tell it from others
 
@@ -298,15 +299,15 @@ def method_scores(members: Iterable[Curve], but: str = "") -> list[MethodScore]:
     members = list(members)
     no_data = {"dataset": as_text([])}  # as runs have it that learn online, or from the task's own
     common = {
-        dataset: {*_varying_names([no_data | one.settings for one in of_dataset])}.intersection(COMMON)
+        dataset: {*_varying_names([no_data | member.settings for member in of_dataset])}.intersection(COMMON)
         for dataset, of_dataset in grouped(members, lambda member: member.run.dataset).items()
     }
     kinds = grouped(members, lambda member: (member.run.method, member.run.kind))
     for (method, kind), of_kind in kinds.items():
         plain = f"{method} fine-tuned" if kind == FINE_TUNING else method
         for dataset, of_dataset in grouped(of_kind, lambda member: member.run.dataset).items():
-            given = {name for member in of_dataset for name in member.settings}
-            names = sorted({*_names(of_dataset, but), *(common[dataset] & given)})
+            set_names = {name for member in of_dataset for name in member.settings}
+            names = sorted({*_names(of_dataset, but), *(common[dataset] & set_names)})
             for group in grouped(of_dataset, lambda member: as_text(_of_method(member))).values():
                 values = {name.removeprefix("config."): group[0].settings.get(name) or "-" for name in names}
                 scores.append(_score(MethodScore(dataset, plain, settings=values), group))
@@ -336,8 +337,8 @@ def _names(members: Iterable[Curve], but: str) -> list[str]:
     """
     settings = list(map(_of_method, members))
     names = [name for name in _varying_names(settings) if name != FINGERPRINT]
-    alike = grouped(settings, lambda one: tuple(one.get(name) for name in names)).values()
-    if any(len({one.get(FINGERPRINT) for one in same}) > 1 for same in alike):
+    alike = grouped(settings, lambda of_member: tuple(of_member.get(name) for name in names)).values()
+    if any(len({of_member.get(FINGERPRINT) for of_member in same}) > 1 for same in alike):
         names.append(FINGERPRINT)
     return sorted({*names} - {but, f"config.{but}"})
 
@@ -353,7 +354,7 @@ def _score(empty: MethodScore, members: Sequence[Curve]) -> MethodScore:
         if len(of_seed) > 1:
             names = " and ".join(member.run.name for member in of_seed)
             raise UserError(
-                f"{empty.method} on {empty.dataset} has seed {seed} twice: in {names}: move one elsewhere"
+                f"{empty.method} on {empty.dataset} has seed {seed} twice: in {names}: move a run elsewhere"
             )
     members = sorted(members, key=lambda member: member.seed)
     run, note = members[0].run, ""

@@ -28,8 +28,8 @@ class Statistics(NamedTuple):
     datasets: Sequence[str]
     seeds: Mapping[str, Sequence[int]]  # by method, on each dataset
     aggregates: Mapping[str, np.ndarray]  # f64[3, 3], `AGGREGATES`; the best interquartile mean first
-    # The probability that a run of one method scores above one of the other, averaged over datasets: f64[3],
-    # of each pair of the first `MOST_COMPARED` methods once, the better one first.
+    # The probability that a run of one method is above a run of the other, averaged over datasets: f64[3],
+    # of each pair of the first `MOST_COMPARED` methods once, the better first.
     improvements: Mapping[tuple[str, str], np.ndarray]
 
     def notes(self) -> list[str]:
@@ -121,12 +121,14 @@ def statistics_of(
         Each sample draws as many seeds as there are, with replacement, anew for each method and dataset. With
         the same seed and as many seeds on each dataset, rliable 1.2 has the same intervals.
         """
-        given = [scores[method] for method in methods]
-        value = function(*given)
-        if any(of_method.counts.max() < 2 for of_method in given):  # nothing to resample
+        compared = [scores[method] for method in methods]
+        value = function(*compared)
+        if any(of_method.counts.max() < 2 for of_method in compared):  # nothing to resample
             return np.stack([value, *np.full((2, *value.shape), math.nan)])
         generator = np.random.RandomState(BOOTSTRAP_SEED)  # NumPy never changes its stream
-        estimates = [function(*(one.resampled(generator) for one in given)) for _ in range(samples)]
+        estimates = [
+            function(*(of_method.resampled(generator) for of_method in compared)) for _ in range(samples)
+        ]
         return np.stack([value, *np.quantile(estimates, [TAIL, 1 - TAIL], axis=0)])
 
     aggregates = {method: interval(aggregates_of, method) for method in scores}
@@ -144,7 +146,7 @@ def statistics_of(
 
 
 def aggregates_of(scores: Scores) -> np.ndarray:
-    """Returns the `AGGREGATES`: mean and median are those of the datasets' means.
+    """Returns the `AGGREGATES`: mean and median are of the datasets' means.
 
     The interquartile mean is the mean of the middle half of all scores. There each score has the weight of
     its dataset's 1/n, as if the seeds were repeated until all datasets have equally many. So with equal

@@ -1,4 +1,4 @@
-"""Trains the cells (runs) of a sweep: here one after the other, as tasks of Ray, or as jobs of SLURM.
+"""Trains the cells (runs) of a sweep: here in turn, as tasks of Ray, or as jobs of SLURM.
 
 An executor is a generator that trains each cell and yields it when it has ended. When stopped, it saves the
 cells that are running, and yields them, too.
@@ -95,7 +95,7 @@ def work(plain: Json, folder: str = ".", stop: StopSignals | None = None) -> Out
 
 
 def in_process(cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
-    """The executor that needs no cluster and no extra packages: one cell after the other, here."""
+    """The executor that needs no cluster and no extra packages: the cells in turn, here."""
     for cell in cells:
         if stop.received:
             return
@@ -145,7 +145,7 @@ def ray_tasks(settings: Sweep) -> Executor:
 
 
 def _connect(ray: ModuleType, address: str) -> None:
-    """Connects to the cluster, or starts one here for the address `local`."""
+    """Connects to the cluster, or starts a cluster here for the address `local`."""
     variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
     options: Json = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":

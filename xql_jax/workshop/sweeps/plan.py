@@ -106,7 +106,7 @@ def refreshed(cells: Sequence[Cell], save_dir: str) -> list[Cell]:
     records, left_out = find_runs([save_dir]) if located(save_dir).is_dir() else ([], [])
     for name, reason in left_out:
         LOG.warning(f"{name}: {reason}; left out")
-    found = []
+    known_cells = []
     for cell in cells:
         record, missing = _record_of(cell, records), _missing(cell.settings)
         state = BEGUN if record else ABSENT
@@ -114,12 +114,12 @@ def refreshed(cells: Sequence[Cell], save_dir: str) -> list[Cell]:
             state, missing = FINISHED, ""  # its data are no longer needed
         elif missing:
             state = NO_DATA
-        found.append(dataclasses.replace(cell, state=state, run=record, missing=missing))
-    return found
+        known_cells.append(dataclasses.replace(cell, state=state, run=record, missing=missing))
+    return known_cells
 
 
 def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *ONLINE, TUNED)) -> None:
-    """Raises UserError if one is not among the known."""
+    """Raises UserError if a name is not among the known."""
     for method in methods:
         name = method_of(re.split(FIELD_SEPARATOR, method)[0])
         if name not in known and ":" not in name:  # `choose_config` looks at users' own
@@ -136,13 +136,14 @@ def config_for(typed: str, task: Task, finetune: bool, network: str = "paper") -
 def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sweep) -> Training:
     name, _, file = dataset.partition("=")
     method, *fields = re.split(FIELD_SEPARATOR, typed)
-    task, given = get_task(name), {field.partition("=")[0]: field.partition("=")[2] for field in fields}
-    if len(given) < len(fields):
+    task, values = get_task(name), {field.partition("=")[0]: field.partition("=")[2] for field in fields}
+    if len(values) < len(fields):
         raise UserError(f"--methods={typed}: gives a field twice: give it once")
-    network = given.pop("network", "paper") if method in ONLINE else "paper"
+    network = values.pop("network", "paper") if method in ONLINE else "paper"
     chosen = config_for(typed, task, settings.finetune, network)
     shared: Json = {
-        one: getattr(settings, one) for one in ("max_steps", "checkpoint_interval", *settings_of(Kept))
+        setting_name: getattr(settings, setting_name)
+        for setting_name in ("max_steps", "checkpoint_interval", *settings_of(Kept))
     }
     shared |= {"sweep": grid, "env_name": name, "resume": True}
     shared |= {
@@ -161,10 +162,10 @@ def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sw
         shared |= {"unused_arrays": settings.unused_arrays}
     if issubclass(chosen.kind, Finetune) and settings.num_pretraining_steps is not None:
         shared |= {"num_pretraining_steps": settings.num_pretraining_steps}
-    if own := sorted(given.keys() & {*shared, "method", "config"} - chosen.may_be_in_files.keys()):
+    if own := sorted(values.keys() & {*shared, "method", "config"} - chosen.may_be_in_files.keys()):
         raise UserError(f"--methods={typed}: {own[0]} is the sweep's own, for all methods: leave it out")
     try:
-        return settings_from(chosen, {**shared, **given}, given)
+        return settings_from(chosen, {**shared, **values}, values)
     except UserError as error:
         raise UserError(f"--methods: {error}") from None
 
@@ -175,11 +176,11 @@ def _variants(method: str, config: Config, sweep: str) -> Iterator[tuple[str, st
     Each combination of static fields needs a program and a run; traced fields form its grid. Fields that the
     method does not have are left out.
     """
-    traced = {name for name, one in settings_of(config.learner).items() if one.traced}
+    traced = {name for name, declaration in settings_of(config.learner).items() if declaration.traced}
     parts = fields_of(sweep)
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
     static = {*config.may_be_in_files} - traced
-    own = [[f"{name}={one}" for one in values.split(",")] for name, values in parts if name in static]
+    own = [[f"{name}={value}" for value in values.split(",")] for name, values in parts if name in static]
     for chosen in itertools.product(*own):
         yield ":".join((method, *chosen)), grid
 

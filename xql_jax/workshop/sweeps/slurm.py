@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 DEFAULT_MINUTES = 24 * 60  # of a job, unless --slurm_options has a time
 SECONDS_PER_QUESTION = 10.0  # between two questions to SLURM, which has other users, too
-SECONDS_PER_TRY = 60.0  # between two submissions while SLURM admits no more jobs, unless one has ended
+SECONDS_PER_TRY = 60.0  # between two submissions while SLURM admits no more jobs, unless a job has ended
 LIMITS = "SubmitJob", "temporarily"  # in what sbatch says when the user has, or all have, as many as may be
-# SLURM's words for jobs that will not run again; each other word is that of one that runs, or will.
+# SLURM's words for jobs that will not run again; each other word is of a job that runs, or will.
 ENDED = "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT"
-# Beginnings of SLURM's variables that are the cluster's, not those of the job that has them.
+# Beginnings of SLURM's variables that are the cluster's, not the job's.
 OF_CLUSTER = "SLURM_CLUSTERS", "SLURM_CONF", "SLURM_JWT"
 
 
@@ -113,7 +113,7 @@ class Slurm:
                     return
                 if isinstance(job, str) and any(sign in job for sign in LIMITS):
                     if not try_at:
-                        LOG.info(f"SLURM admits no more jobs: {len(waiting)} wait until one ends: {job}")
+                        LOG.info(f"SLURM admits no more jobs: {len(waiting)} wait until a job ends: {job}")
                     try_at = time.monotonic() + SECONDS_PER_TRY
                 elif isinstance(job, str):
                     yield waiting.pop(0), f"not submitted: {job.splitlines()[-1]}"
@@ -172,7 +172,7 @@ class Slurm:
 def _as_outside_of_jobs() -> Iterator[None]:
     """Context manager without the variables of a job that the sweep runs in, as sbatch hands all on.
 
-    There, a task of an array would be taken for one, and cores would be bound that another job has.
+    There, a task of an array would be taken for a job, and cores would be bound that another job has.
     """
     hidden = {
         name: os.environ.pop(name)

@@ -88,7 +88,9 @@ class Sweep(Kept):
     retries: int = setting(
         3, COUNT_OR_NONE, "How often a run is started again after its worker or, in vain, its time has ended."
     )
-    ray_address: str | None = setting(None, TEXT, "A Ray cluster. Default: RAY_ADDRESS, or a new one here.")
+    ray_address: str | None = setting(
+        None, TEXT, "A Ray cluster. Default: RAY_ADDRESS, or a new cluster here."
+    )
     slurm_options: Sequence[str] = setting(
         (),
         NAMED,
@@ -104,10 +106,10 @@ class Sweep(Kept):
                 raise UserError(f"--{name}: give at least one, see --help")
         for name, executors in USED_BY.items():
             if self.executor not in executors and getattr(self, name) != getattr(Sweep, name):
-                users = " or ".join(f"--executor={one}" for one in executors)
+                users = " or ".join(f"--executor={executor}" for executor in executors)
                 raise UserError(f"--{name}: only used with {users}, not with --executor={self.executor}")
         if self.table and self.finetune:
-            raise UserError(f"--finetune: --table={FINETUNING_TABLE} is the one of fine-tuning")
+            raise UserError(f"--finetune: --table={FINETUNING_TABLE} is the table of fine-tuning")
         is_finetuned = self.finetune or self.table == FINETUNING_TABLE
         if self.num_pretraining_steps is not None and not is_finetuned:
             needed = f"--finetune, or --table={FINETUNING_TABLE}"

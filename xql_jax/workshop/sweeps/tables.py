@@ -1,4 +1,4 @@
-"""The paper's tables of scores: the sweep that reproduces one, and its scores beside the paper's."""
+"""The paper's tables of scores: the sweep that reproduces a table, and its scores beside the paper's."""
 
 import dataclasses
 import itertools
@@ -27,13 +27,13 @@ def of_table(settings: Sweep, paper: PaperTable) -> Sweep:
 
 
 def scores_of(cells: Sequence[Cell], paper: PaperTable | None = None) -> list[MethodScore]:
-    """Returns the scores so far, beside the paper's. Runs that differ only in their seeds share one."""
-    found: dict[tuple[str, str, Setting], list[tuple[Cell, list[Curve]]]] = {}
+    """Returns the scores so far, beside the paper's. Runs that differ only in their seeds share a score."""
+    by_setting: dict[tuple[str, str, Setting], list[tuple[Cell, list[Curve]]]] = {}
     for cell in cells:
         for setting, curves in _by_setting(cell).items():
-            found.setdefault((cell.dataset, cell.method, setting), []).append((cell, curves))
+            by_setting.setdefault((cell.dataset, cell.method, setting), []).append((cell, curves))
     scores = []
-    for (dataset, method, setting), parts in found.items():
+    for (dataset, method, setting), parts in by_setting.items():
         notes = [": ".join(filter(None, (cell.state, cell.missing))) for cell, curves in parts if not curves]
         score = MethodScore(
             dataset,
@@ -53,4 +53,4 @@ def _by_setting(cell: Cell) -> dict[Setting, list[Curve]]:
     if cell.state == FINISHED and cell.run:
         return grouped(curves_of(cell.run), lambda curve: tuple(curve.swept.items()))
     grid = {name: map(float, values.split(",")) for name, values in fields_of(cell.settings.sweep)}
-    return {tuple(zip(grid, one, strict=True)): [] for one in itertools.product(*grid.values())}
+    return {tuple(zip(grid, values, strict=True)): [] for values in itertools.product(*grid.values())}

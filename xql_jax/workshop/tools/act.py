@@ -17,13 +17,13 @@ def acting(w):
         parts = observations if isinstance(observations, (list, tuple)) else []
         try:
             seen = np.asarray(observations)
-            found = f"{seen.dtype}{list(seen.shape)}"
+            shown = f"{seen.dtype}{list(seen.shape)}"
         except ValueError:
-            seen, found = np.asarray(None), "lists of several lengths"
+            seen, shown = np.asarray(None), "lists of several lengths"
         if any(map(np.ma.is_masked, [observations, *parts])):
-            seen, found = np.asarray(None), "masked ones"
+            seen, shown = np.asarray(None), "masked numbers"
         if seen.dtype.kind not in "biuf" or seen.ndim > 2 or seen.shape[-1:] != (size,):
-            raise ValueError(f"observations: must be numbers of shape [{size}] or [B, {size}], not {found}")
+            raise ValueError(f"observations: must be numbers of shape [{size}] or [B, {size}], not {shown}")
         with np.errstate(all="ignore"):
             x = (np.atleast_2d(seen).astype(np.float32) - w["shift"]) / w["scale"]
             actions = ((high + low) / 2 + (high - low) / 2 * central(w, x)).clip(least, most)

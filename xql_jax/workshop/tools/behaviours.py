@@ -86,14 +86,14 @@ def open_behaviour(
             f"policy {name}: unknown; give {RANDOM}, FILE.npz, a run's folder or one of its checkpoints"
         )
     run = load_run(name, member=member, env_name=task.name, allow_other_bounds=allow_other_bounds)
-    one = run.one_member()
+    chosen = run.one_member()
     if hasattr(run.learner, "act_remembering"):
         raise UserError(f"policy {name}: {run.method} acts by what it remembers, and cannot collect")
     run.check_fits(task, *sizes)
     with contextlib.closing(maker.vector_env(task, 1)) as env:
         told = run.compared_with(task, env)
-    [learner] = learners_of(run.learner, [one])
-    on_device = jax.device_put((learner, learner.actor(run.states[one.name])), jax.devices()[0])
+    [learner] = learners_of(run.learner, [chosen])
+    on_device = jax.device_put((learner, learner.actor(run.states[chosen.name])), jax.devices()[0])
     transform = run.preprocessing
 
     def act(observations: np.ndarray, numbers: RandomNumbers) -> np.ndarray:
@@ -101,8 +101,8 @@ def open_behaviour(
         actions = np.asarray(_act(*on_device, seen, numbers.keys, deterministic))
         return transform.acted(actions)
 
-    what = f"{run.method}, {one}, {run.in_words(run.step)}, {how}, run {run.run_id}"
-    return Behaviour(name, "; ".join([what, *run.caveats([one]), *told]), act, transform.action_chunk)
+    what = f"{run.method}, {chosen}, {run.in_words(run.step)}, {how}, run {run.run_id}"
+    return Behaviour(name, "; ".join([what, *run.caveats([chosen]), *told]), act, transform.action_chunk)
 
 
 @functools.partial(jax.jit, static_argnames="deterministic")
@@ -162,7 +162,7 @@ class _Episode:
     place: int  # of its environment
     first: int  # step
     generator: np.random.Generator
-    stop: int = -1  # the step after its last one
+    stop: int = -1  # the step after its last
 
 
 class _Collection:
@@ -179,7 +179,7 @@ class _Collection:
         self._queue = ActionQueue(behaviour.action_chunk)
 
     def begin(self, place: int) -> int | None:
-        """Ends the episode of an environment. Returns the seed of the next one, None if there are enough."""
+        """Ends the episode of an environment. Returns the next episode's seed, None if there are enough."""
         self._queue.begin(np.arange(self._env.num_envs) == place)
         if ended := self._running.pop(place, None):
             ended.stop = self._steps
@@ -216,7 +216,9 @@ class _Collection:
         rows: Rows = {}
         for name, column in zip(ROW_NAMES, zip(*self._history, strict=True), strict=True):
             stacked = np.stack(column)
-            rows[name] = np.concatenate([stacked[one.first : one.stop, one.place] for one in ended])
+            rows[name] = np.concatenate(
+                [stacked[episode.first : episode.stop, episode.place] for episode in ended]
+            )
         rows["rewards"] = rows["rewards"].astype(np.float32)
         return cut_off(rows, self._amount.number) if self._counts_transitions else rows
 
@@ -225,8 +227,8 @@ def _draw(running: list[_Episode], places: int, action_dim: int) -> RandomNumber
     """Draws the random numbers of a step; zeros for places without an episode."""
     uniform, normal, noise = np.zeros((3, places, action_dim))
     keys = np.zeros((places, 2), np.uint32)
-    for one in running:
-        uniform[one.place] = one.generator.random(action_dim)
-        normal[one.place], noise[one.place] = one.generator.standard_normal((2, action_dim))
-        keys[one.place] = one.generator.integers(2**32, size=2, dtype=np.uint32)
+    for episode in running:
+        uniform[episode.place] = episode.generator.random(action_dim)
+        normal[episode.place], noise[episode.place] = episode.generator.standard_normal((2, action_dim))
+        keys[episode.place] = episode.generator.integers(2**32, size=2, dtype=np.uint32)
     return RandomNumbers(uniform, normal, noise, keys)

@@ -120,7 +120,9 @@ def choose(settings: ChoiceSettings) -> Json:
     if hasattr(saved.learner, "act_remembering"):
         raise UserError(f"{saved.path}: {saved.method} acts by what it remembers, which no Q judges")
     if saved.horizon.is_chunk:
-        raise UserError(f"{saved.path}: it decides on chunks of actions, fitted-Q evaluation on one")
+        raise UserError(
+            f"{saved.path}: it decides on chunks of actions, fitted-Q evaluation on single actions"
+        )
     evaluation = _evaluation(settings, saved)
     dataset = _dataset(settings, saved)
     starts = np.flatnonzero(dataset.begins)
@@ -136,9 +138,11 @@ def choose(settings: ChoiceSettings) -> Json:
         (learner, learner.actor(saved.states[member.name]))
         for learner, member in zip(learners_of(saved.learner, saved.members), saved.members, strict=True)
     ]
-    found = evaluated(evaluation, policies, dataset, steps, settings.batch_size, settings.seed, settings.tqdm)
-    _warn_of_values(saved, found)
-    statistics = _statistics(saved, found, dataset, starts)
+    judged = evaluated(
+        evaluation, policies, dataset, steps, settings.batch_size, settings.seed, settings.tqdm
+    )
+    _warn_of_values(saved, judged)
+    statistics = _statistics(saved, judged, dataset, starts)
     entries: list[Json] = []
     for index, member in enumerate(saved.members):
         entry = {"index": index, "member": str(member), "seed": member.seed, **member.hyperparameters}
@@ -146,13 +150,13 @@ def choose(settings: ChoiceSettings) -> Json:
         entry |= {**statistics[index], "score": scores.get(member.name), "diverged": has_diverged}
         entries.append(entry)
     names = [*saved.members[0].hyperparameters]
-    unit = found.scale / saved.preprocessing.reward_scale
+    unit = judged.scale / saved.preprocessing.reward_scale
 
     def indices_of(setting: Json) -> list[int]:
-        return [one["index"] for one in entries if all(one[name] == setting[name] for name in names)]
+        return [entry["index"] for entry in entries if all(entry[name] == setting[name] for name in names)]
 
-    members = told_apart(best_first(entries), found, lambda entry: [entry["index"]], unit)
-    of_sweep = told_apart(by_setting(entries, names), found, indices_of, unit)
+    members = told_apart(best_first(entries), judged, lambda entry: [entry["index"]], unit)
+    of_sweep = told_apart(by_setting(entries, names), judged, indices_of, unit)
     if output:
         write_output("output", output, csv_table([members[0], *(entry.values() for entry in members)]))
     return {"members": members, "settings": of_sweep}
@@ -165,7 +169,7 @@ def _evaluation(settings: ChoiceSettings, saved: Run) -> FittedQEvaluation:
     }
     if settings.discount is None and len(discounts) > 1:
         listed = ", ".join(f"{discount:g}" for discount in sorted(discounts))
-        raise UserError(f"{saved.path}: its discounts differ, {listed}: give one for all by --discount")
+        raise UserError(f"{saved.path}: its discounts differ, {listed}: give a common discount by --discount")
     discount = discounts.pop() if settings.discount is None else settings.discount
     values = {
         "discount": discount,
@@ -186,7 +190,7 @@ def _evaluation(settings: ChoiceSettings, saved: Run) -> FittedQEvaluation:
 
 
 def _dataset(settings: ChoiceSettings, saved: Run) -> Dataset:
-    """Returns the run's own data, or those given, preprocessed; an episode begins in one row at least."""
+    """Returns the run's or the user's data, preprocessed; an episode begins in at least one row."""
     runs_code = saved.env_name and not settings.env_name and module_to_run(saved.env_name)
     task = None if runs_code or not saved.env_name else saved.task  # data that need its limit say so
     sources = settings.dataset or saved.sources
@@ -211,15 +215,15 @@ def _dataset(settings: ChoiceSettings, saved: Run) -> Dataset:
     return judged
 
 
-def _warn_of_values(saved: Run, found: Evaluated) -> None:
+def _warn_of_values(saved: Run, judged: Evaluated) -> None:
     """Warns of values that are not known, or not yet."""
-    for member, critic in zip(saved.members, found.critics, strict=True):
+    for member, critic in zip(saved.members, judged.critics, strict=True):
         if critic is None:
             LOG.warning(f"{member}: its evaluation diverged: no value")
-    if (which := np.flatnonzero(moving(found.values))).size:
-        before, now = found.values[:, which[0], ALL] * found.scale / saved.preprocessing.reward_scale
+    if (which := np.flatnonzero(moving(judged.values))).size:
+        before, now = judged.values[:, which[0], ALL] * judged.scale / saved.preprocessing.reward_scale
         LOG.warning(
-            f"{which.size} of {len(saved.members)} values still move, that of {saved.members[which[0]]} from "
+            f"{which.size} of {len(saved.members)} values still move, for {saved.members[which[0]]} from "
             f"{before:.4g} to {now:.4g} in the last fifth of the updates: give more --max_steps"
         )
 
@@ -231,25 +235,25 @@ def _statistics(
     initial = dataset.take(starts[spread_rows(len(starts))]).observations
     batch = dataset.take(spread_rows(dataset.size))
     scaled = batch._replace(rewards=batch.rewards / np.float32(evaluated.scale))
-    found = []
+    rows = []
     for index, learner in enumerate(learners_of(saved.learner, saved.members)):
         numbers = _statistics_of(learner, saved.states[saved.members[index].name], initial, batch)
         if (critic := evaluated.critics[index]) is not None:
             evaluation, state = critic
-            # Its target averages about the last 1 / tau updates, so it is steadier than the last one alone.
+            # Its target averages about the last 1 / tau updates, so it is steadier than the last alone.
             judge = state.replace(critic=state.critic.at_target())
             of_judge = _statistics_of(evaluation, judge, initial, scaled)
             for name, theirs in {"fqe_value": "initial_q", "fqe_error": "td_error"}.items():
                 numbers[name] = of_judge[theirs] * evaluated.scale
         unit = saved.preprocessing.reward_scale
         finite = {name: float(number) / unit for name, number in numbers.items() if np.isfinite(number)}
-        found.append({name: finite.get(name) for name in STATISTICS})
-    return found
+        rows.append({name: finite.get(name) for name in STATISTICS})
+    return rows
 
 
 def best_first(entries: Sequence[Json]) -> list[Json]:
     """Returns the entries with the highest value in fitted-Q evaluation first, unknown values last."""
-    return sorted(entries, key=lambda one: math.inf if one["fqe_value"] is None else -one["fqe_value"])
+    return sorted(entries, key=lambda entry: math.inf if entry["fqe_value"] is None else -entry["fqe_value"])
 
 
 def by_setting(members: Sequence[Json], names: Sequence[str]) -> list[Json]:

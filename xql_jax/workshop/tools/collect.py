@@ -109,8 +109,8 @@ def collect(settings: CollectionSettings) -> Json:
     output = check_output("output", settings.output, HDF5_SUFFIXES)
     if output.exists():
         raise UserError(f"--output={output}: exists already: give another name")
-    given = settings.random_return, settings.expert_return
-    references = checked_references(given, "returns of scores 0 and 100")
+    returns = settings.random_return, settings.expert_return
+    references = checked_references(returns, "returns of scores 0 and 100")
     with StopSignals() as stop:  # the episodes that have ended are not lost
         rows = source.rows(stop)
     task = referenced(source.task, references)
@@ -122,7 +122,7 @@ def collect(settings: CollectionSettings) -> Json:
     }
     report = summary | {
         "output": str(output),
-        "whole_episodes": len(returns),  # those of the mean return
+        "whole_episodes": len(returns),  # episodes of the mean return
         "terminals": int(rows["terminals"].sum()),
         "mean_score": float(task.normalized_score(returns).mean()) if task.scores_returns else None,
         "stopped_by": stop.received,
@@ -149,7 +149,7 @@ def _policy(settings: CollectionSettings) -> Source:
     if not settings.env_name:
         raise UserError("--policy needs --env_name")
     if (settings.transitions is None) == (settings.episodes is None):
-        raise UserError("give one of --transitions and --episodes: how much to collect")
+        raise UserError("give either --transitions or --episodes: how much to collect")
     amount = Amount(settings.episodes or 0)
     if settings.transitions:
         amount = Amount(settings.transitions, "transition")
@@ -193,11 +193,13 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         LOG.warning(f"{run.path}: {line}")
     files = ReplayFiles(run.files.replay / member.name, f"{run.run_id} {member.name}")
     stored = empty(1, *run.sizes, EpisodeBatch if run.horizon.steps > 1 else Batch)
-    begin, found = files.read(settings.until or run.wanted_step, stored.data)
-    stop = begin + len(found.rewards)
-    first = max(begin, stop - int(run.record["buffer_size"]))  # older ones were overwritten
-    found = found._replace(actions=run.preprocessing.action_bounds.to_environment(found.actions))
-    transitions = jax.tree.map(lambda field: field[first - begin :], found)
+    begin, stored_rows = files.read(settings.until or run.wanted_step, stored.data)
+    stop = begin + len(stored_rows.rewards)
+    first = max(begin, stop - int(run.record["buffer_size"]))  # older rows were overwritten
+    stored_rows = stored_rows._replace(
+        actions=run.preprocessing.action_bounds.to_environment(stored_rows.actions)
+    )
+    transitions = jax.tree.map(lambda field: field[first - begin :], stored_rows)
 
     number = int(run.record.get("num_environments", 1))
     order = np.arange(first, stop)
@@ -212,7 +214,7 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         "first_transition": first,
         "stop_transition": stop,
         "episode_ends": "terminals are the buffer's, and time-outs that it knows; others were recovered: "
-        "a row is one where its next observation is not exactly what the next row starts from",
+        "a row ends an episode where its next observation is not exactly what the next row starts from",
     }
     task, rows = get_task(run.task.name), rows_of_replay(first, transitions, number)
     return Source(task, lambda stop: rows, metadata, cuts, headless)

@@ -83,7 +83,7 @@ MEMORY_BY_KIND = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompileSettings(Offline):
-    """Settings of `xql-compile`: those of `xql-train-offline`, and the devices to compile for."""
+    """Settings of `xql-compile`: `xql-train-offline`'s, and the devices to compile for."""
 
     topology: str = setting(
         "",
@@ -113,7 +113,7 @@ def compile_run(settings: CompileSettings) -> Json:
     population.matmul_precision = settings.matmul_precision
     learners = stacked(learners_of(learner, every))
     singly = copy.copy(population)
-    # What is drawn for many updates would count as one update's.
+    # What is drawn for many updates would count as a single update's.
     singly.source = dataclasses.replace(source, most_ahead=1)
     kind = devices[0].device_kind
     room = MEMORY_BY_KIND.get(kind)
@@ -189,7 +189,7 @@ def devices_of(topology: str) -> Sequence[jax.Device]:
         return topologies.get_topology_desc(topology, "tpu").devices
     except (RuntimeError, ValueError) as error:  # JAX without the plugin
         wanted, reason = "v5e:2x2, v4:2x2x1, h100 or h200:8", str(error).splitlines()[0]
-        raise UserError(f"--topology={topology}: want one such as {wanted}: {reason}") from None
+        raise UserError(f"--topology={topology}: want a topology such as {wanted}: {reason}") from None
 
 
 def data_shapes(settings: CompileSettings) -> tuple[Dataset, int]:
@@ -223,7 +223,7 @@ def compile_population(
 ) -> jax.stages.Compiled:
     """Compiles the program for `members` a device and data of `rows`, from a population with `size` rows.
 
-    `learners` are those of all members, stacked.
+    `learners` are all members', stacked.
     """
     [group] = make_groups(members * len(devices), True, devices)
 
@@ -252,7 +252,7 @@ def state_bytes(program: jax.stages.Compiled) -> int:
 
 
 def cost_analysis(program: jax.stages.Compiled) -> dict[str, float]:
-    """Returns the compiler's counts; those of GPUs that are not there state none: XLA's general ones."""
+    """Returns the compiler's counts; for absent GPUs it states none: XLA's general counts."""
     if costs := program.cost_analysis():
         return costs
     [module] = program.runtime_executable().hlo_modules()  # type: ignore[union-attr]
@@ -264,14 +264,14 @@ def kernels_in(text: str) -> dict[str, int]:
     bodies = dict(COMPUTATION.findall(text))
 
     def count(name: str) -> Counter[str]:
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for _, operation, rest in LINE.findall(bodies.get(name, "")):
             if operation in CALLS:
                 for called in set(re.findall(r"[\w.-]+", rest)) & bodies.keys():
-                    found += count(called)
+                    counts += count(called)
             elif operation in KERNELS:
-                found[kernel_kind(operation, rest)] += 1
-        return found
+                counts[kernel_kind(operation, rest)] += 1
+        return counts
 
     loops = re.findall(r" while\(.*body=%?([\w.-]+)", text)
     counts = [dict(count(loop)) for loop in loops]
@@ -279,7 +279,7 @@ def kernels_in(text: str) -> dict[str, int]:
 
 
 def longest_path(text: str) -> int:
-    """Returns the most kernels of a loop of which each needs the one before, in XLA's text of a program."""
+    """Returns the most kernels of a loop of which each needs the last, in XLA's text of a program."""
     bodies = dict(COMPUTATION.findall(text))
 
     def length(name: str) -> int:

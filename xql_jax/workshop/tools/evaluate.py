@@ -52,7 +52,7 @@ class EvaluationSettings(Checked):
 
 @settings_of_jax()
 def evaluate(settings: EvaluationSettings) -> Json:
-    """Evaluates policies, and records a video if one is asked for; returns the content of --output."""
+    """Evaluates policies, and records a video if asked for; returns the content of --output."""
     output = check_output("output", settings.output) if settings.output else None
     video = check_output("video", settings.video, VIDEO_SUFFIXES) if settings.video else None
     if video:

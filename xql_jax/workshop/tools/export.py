@@ -90,9 +90,7 @@ def export_policy(
     [learner] = learners_of(run.learner, [chosen])
     actor = learner.actor(jax.tree.map(jnp.asarray, run.states[chosen.name]))
     if hasattr(learner, "act_remembering") or isinstance(actor, Chooser):
-        raise UserError(
-            "a policy with a memory (dt), or one that draws its samples (bear), cannot be exported"
-        )
+        raise UserError("a policy that has a memory (dt) or draws its samples (bear) cannot be exported")
     # A user's own network may be a subclass with other layers.
     is_stack = type(actor) is NetworkState and type(actor.network) in STACKS
     chunk = run.preprocessing.action_chunk
@@ -115,8 +113,8 @@ def export_policy(
     weights = weights_of(actor, run.preprocessing, run.sizes[0]) if is_stack else {}
     differences: dict[str, float] = {}
     for name in names:
-        found = bounds.to_learner(write_policy(name, folder, weights, act, run.sizes[0])(observations))
-        difference = float(np.quantile(np.abs(found - expected).max(-1), accepted))
+        exported = bounds.to_learner(write_policy(name, folder, weights, act, run.sizes[0])(observations))
+        difference = float(np.quantile(np.abs(exported - expected).max(-1), accepted))
         if not difference <= LARGEST_DIFFERENCE:
             (folder / FILES[name]).unlink()
             raise UserError(f"{folder / FILES[name]}: its actions differ from the run's by {difference:.2g}")
@@ -131,7 +129,7 @@ def export_policy(
         "observations": f"float32[B, {run.sizes[0]}], as the environment gives them",
         "not_finite": "observations with NaN or infinity: act.py raises ValueError, the others return NaN",
         "actions": f"float32[B, {run.sizes[1] * chunk}], from low to high, as the environment takes them"
-        + (f": {chunk} actions to carry out one after the other, each {run.sizes[1]}" if chunk > 1 else "")
+        + (f": {chunk} actions to carry out in turn, each {run.sizes[1]}" if chunk > 1 else "")
         + (
             "; low and high are the range of the data's actions" if run.preprocessing.action_range.low else ""
         ),
@@ -144,8 +142,8 @@ def export_policy(
 
 
 def _formats(named: Sequence[str] | None, is_stack: bool) -> list[str]:
-    """Returns the formats to write: those that the user named, or all that can be."""
-    found = []
+    """Returns the formats to write: the formats that the user named, or all that can be."""
+    formats = []
     for name in named or FILES:
         try:
             if not is_stack and name != "jax":
@@ -161,8 +159,8 @@ def _formats(named: Sequence[str] | None, is_stack: bool) -> list[str]:
                 raise
             LOG.warning(f"{error}; {FILES[name]} is left out")
         else:
-            found.append(name)
-    return found
+            formats.append(name)
+    return formats
 
 
 def _observations(run: Run) -> np.ndarray:

@@ -12,15 +12,15 @@ from xql_jax.workshop.reports.scores import MethodScore, method_scores, read_run
 def list_runs(folders: Sequence[str]) -> tuple[dict[Run, MethodScore | None], Sequence[LeftOut]]:
     """Reads all runs below the folders, and which are damaged, and why.
 
-    Each run comes with its last score over seeds: in a sweep, the best finite one of all settings.
+    Each run comes with its last score over seeds: in a sweep, the best finite score of all settings.
     """
-    found = read_runs(folders)
-    members = grouped(found.members, lambda member: member.run)
+    listing = read_runs(folders)
+    members = grouped(listing.members, lambda member: member.run)
     listed = {}
-    for run in found.runs:
+    for run in listing.runs:
         finite = [score for score in method_scores(members.get(run, [])) if math.isfinite(score.mean)]
         listed[run] = max(finite, default=None, key=lambda score: score.mean)
-    return listed, found.left_out
+    return listed, listing.left_out
 
 
 def score_text(run: Run, best: MethodScore | None) -> str:

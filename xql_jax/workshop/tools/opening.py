@@ -10,11 +10,11 @@ from xql_jax.suites.tasks import own_attribute
 
 
 def own_method() -> Any:
-    return setting(None, TEXT, "MODULE:NAME, the run's method if it is one of your own: MODULE is imported.")
+    return setting(None, TEXT, "MODULE:NAME, the run's method if it is your own: MODULE is imported.")
 
 
 def open_run(path: str, method: str | None, **chosen: Any) -> Run:
-    """Opens a run, see `load_run`; UserError if its method is another one than the user's."""
+    """Opens a run, see `load_run`; UserError if its method is not the user's."""
     if method:
         own_attribute(method, "--method")  # imports it, before the run names it
     run = load_run(path, **chosen)

@@ -42,8 +42,8 @@ def read_policy(path: Path, observation_dim: int, action_dim: int) -> Callable[.
             f"{path}: its arrays do not fit observations of {observation_dim} entries: {error}"
         ) from error
     if actions.shape != (1, action_dim) or not np.isfinite(actions).all():
-        found = f"{actions.size} numbers" if np.isfinite(actions).all() else "NaN or infinity"
-        raise UserError(f"{path}: acts by {found}, not by {action_dim} finite numbers")
+        shown = f"{actions.size} numbers" if np.isfinite(actions).all() else "NaN or infinity"
+        raise UserError(f"{path}: acts by {shown}, not by {action_dim} finite numbers")
     return act
 
 

@@ -36,7 +36,7 @@ LEAST_STEPS, MOST_STEPS = 5_000, 100_000
 TIME_CONSTANTS = 5  # of the target's way to its limit, 1 / (tau * (1 - discount)) updates each
 ALL, NEAR, FAR = range(3)  # a policy's critics, by the rows that they learn from
 CRITICS = 3
-CANDIDATES = 8  # rows that are drawn for one of a half: all are of the other in 1 of 256 cases
+CANDIDATES = 8  # rows that are drawn for a row of a half: all are of the other in 1 of 256 cases
 STILL_MOVING = 0.02  # of a value; if it changes by more in the last fifth of the updates, it is said
 SIGMAS = 2.0  # a difference that is smaller, in units of its error, tells nothing
 
@@ -69,7 +69,7 @@ def drawn_of_own_rows(batch_size: int, member: MemberState, data: Any, key: PRNG
 
 
 def chosen(drawn: Array, place: Array) -> Array:
-    """Returns i32[B], of i32[K, B] in each column the one at this place."""
+    """Returns i32[B], of i32[K, B] in each column the number at this place."""
     return jnp.take_along_axis(drawn, place[None], axis=0)[0]
 
 
@@ -185,11 +185,11 @@ def errors_of(values: np.ndarray) -> np.ndarray:
 
 
 def told_apart(
-    entries: Sequence[Json], found: Evaluated, indices_of: Callable[[Json], Sequence[int]], unit: float = 1.0
+    entries: Sequence[Json], judged: Evaluated, indices_of: Callable[[Json], Sequence[int]], unit: float = 1.0
 ) -> list[Json]:
     """Returns the entries, best first, with `fqe_uncertainty`, and if `told_apart` from the first.
 
-    An entry's value is the mean over its policies that have one, and its error the mean of their errors,
+    An entry's value is the mean over its policies with a value, and its error the mean of their errors,
     which a bias that they share does not let fall. Added are the variances of means: over initial states,
     which all policies have in common, and over seeds, if there are several.
 
@@ -197,12 +197,12 @@ def told_apart(
         indices_of: returns an entry's policies.
         unit: of the errors that are returned, by `Evaluated.scale`.
     """
-    errors, means, seeds = errors_of(found.values), [], []
+    errors, means, seeds = errors_of(judged.values), [], []
     entry_errors = []
     for entry in entries:
-        own = [index for index in indices_of(entry) if np.isfinite(found.values[1, index, ALL])]
-        values = found.of_starts[own]
-        means.append(values.mean(0) if own else np.full(found.of_starts.shape[1], np.nan))
+        own = [index for index in indices_of(entry) if np.isfinite(judged.values[1, index, ALL])]
+        values = judged.of_starts[own]
+        means.append(values.mean(0) if own else np.full(judged.of_starts.shape[1], np.nan))
         seeds.append(variance_of_mean(values.mean(1)))
         entry_errors.append(errors[own].mean() if own else np.inf)
     marked = []
@@ -220,7 +220,7 @@ def told_apart(
 
 
 def variance_of_mean(numbers: np.ndarray) -> float:
-    """Returns the variance of the mean of independent numbers f64[n]; 0 if there is but one."""
+    """Returns the variance of the mean of independent numbers f64[n]; 0 if there is a single number."""
     return float(numbers.var(ddof=1) / len(numbers)) if len(numbers) > 1 else 0.0
 
 
