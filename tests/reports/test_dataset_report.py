@@ -93,7 +93,8 @@ def test_returns_of_one_heap_or_mostly_successes_have_no_advice():
     generator = np.random.default_rng(0)
     for returns in (
         generator.normal(size=260), generator.random(260), generator.exponential(size=260), np.zeros(260),
-        100.0 + 11.0 * generator.choice([-1.0, 1.0], 260), np.ones(4), np.where(np.arange(260) % 4, 1.0, 0.0), np.where(np.arange(260) == 7, 90.0, generator.random(260)),
+        100.0 + 11.0 * generator.choice([-1.0, 1.0], 260), np.ones(4),
+        np.where(np.arange(260) % 4, 1.0, 0.0), np.where(np.arange(260) == 7, 90.0, generator.random(260)),
     ):  # fmt: skip
         assert describe_dataset(episodes_of(returns), None)["advice"] == []
 
