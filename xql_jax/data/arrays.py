@@ -7,20 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xql_jax.data.dataset import (
-    HALF,
-    ROWS_OF_SAMPLE,
-    Dataset,
-    Note,
-    are_larger,
-    differ,
-    exceeds,
-    from_transitions,
-    spread_rows,
-    step_sizes,
-)
+from xql_jax.data.dataset import ROWS_OF_SAMPLE, Dataset, Note, from_transitions, spread_rows
 from xql_jax.data.memory import COPIES, check_memory
 from xql_jax.data.names import OUR_NAMES, by_meaning, missing_arrays, shown
+from xql_jax.data.steps import HALF, are_larger, differ, exceeds, step_sizes
 from xql_jax.errors import UserError
 
 STEP_ARRAYS = ("observations", "actions", "rewards")

@@ -5,24 +5,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from xql_jax.data.action_units import small_units
 from xql_jax.data.conventions import MARGIN, differences
-from xql_jax.data.dataset import (
-    Dataset,
-    are_larger,
-    differ,
-    jumping_rows,
-    listed,
-    out_of_order,
-    spread_rows,
-    step_sizes,
-    turns,
-)
+from xql_jax.data.dataset import Dataset, jumping_rows, listed, out_of_order, spread_rows
 from xql_jax.data.readers import D4RL_FILES
+from xql_jax.data.steps import are_larger, differ, step_sizes
 from xql_jax.suites.tasks import Task
 
 LOG = logging.getLogger(__name__)
 FEW_VALUES = 10
 SOME_ROWS = 5  # that are alike by no chance
+MOST_TURNS = 128  # environments
 AUTORESET = "docs/data.md, Vector environments and autoreset"
 OF_THEIR_UNIT = "but the defaults, such as beta's, are for about 1"
 
@@ -170,6 +163,8 @@ def _entries(dataset: Dataset, task: Task | None) -> Iterator[str]:
     if large.any():
         where = listed(np.flatnonzero(large))
         yield f"observation entries beyond ±1,000, for which --normalize_observations is: {where}"
+    if task is None:  # whose bounds would scale the actions
+        yield from small_units(dataset)
 
 
 def _filling(dataset: Dataset, task: Task | None) -> Iterator[str]:
@@ -199,6 +194,30 @@ def _filling(dataset: Dataset, task: Task | None) -> Iterator[str]:
             f"{np.count_nonzero(repeated):,} terminals repeat the observation of the terminal before: is "
             "masks 0 where rows are padding? Here masks are 1 - terminals: leave the padding out"
         )
+
+
+def turns(observations: np.ndarray) -> int:
+    """Returns the number of environments that filled rows f32[N, O] in turn; 1 if none did.
+
+    A row is then like the row so many rows later, and unlike all rows between them. A motion that repeats
+    itself is like the next row, too.
+    """
+    most = min(MOST_TURNS, len(observations) // 4)
+    if most < 2:
+        return 1
+    rows = np.linspace(0, len(observations) - 2 * most - 1, 512).astype(np.int64)
+    scale = observations[spread_rows(len(observations))].std(axis=0)
+    columns = (observations / np.where(scale > 0, scale, 1))[:, scale > 0]
+    if not columns.shape[1]:
+        return 1
+    distances = np.array(
+        [np.median(np.abs(columns[rows + by] - columns[rows]).mean(axis=1)) for by in range(1, 2 * most + 1)]
+    )
+    for number in range(2, most + 1):
+        between, again = distances[: number - 1], distances[[number - 1, 2 * number - 1]]
+        if again[0] < 0.5 * between.min() and again[1] < 0.8 * between.min() > 0.5 * between.max():
+            return number
+    return 1
 
 
 def _seams(dataset: Dataset, task: Task | None) -> Iterator[str]:
