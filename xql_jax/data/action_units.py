@@ -1,4 +1,4 @@
-"""Whether actions are in the units that they should be in: of a run and an environment, of data alone."""
+"""Checks the units of actions: a run's beside an environment's, and those of data without an environment."""
 
 from collections.abc import Iterator
 
@@ -44,7 +44,8 @@ def check_units(range_: ActionBounds, others: ActionBounds, run: str, environmen
 def small_entries(actions: np.ndarray) -> np.ndarray:
     """Returns the entries of actions f32[N, A] in so small a unit that ±1 cannot be their bounds.
 
-    Most entries have less than half of that range, or one has less than a tenth; constant ones do not count.
+    Most entries have less than half of that range, or an entry has less than a tenth. Constant entries do
+    not count.
     """
     reach = (actions.max(axis=0) - actions.min(axis=0)) / 2
     moving = reach > 0

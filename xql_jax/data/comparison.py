@@ -1,4 +1,4 @@
-"""Compares data with the environment that they are to be of: observations, and the first rewards of episodes.
+"""Compares data with an environment: the observations, and the first rewards of episodes.
 
 Training, fine-tuning, evaluation and collection all use these functions. What differs by design must pass:
 data of other starts and goals, of one start, or of rows in no order; rewards not reached yet.
@@ -45,12 +45,12 @@ class Ranges(NamedTuple):
     std: np.ndarray  # f64[O]
     start_std: np.ndarray  # f64[O], over the first rows of episodes
     episodes: int
-    start_mean: np.ndarray | None = None  # f64[O], as the next one None in runs of earlier versions
+    start_mean: np.ndarray | None = None  # f64[O]; as `first_step` None in runs of earlier versions
     first_step: np.ndarray | None = None  # f64[O], the mean |change| in the first steps of episodes
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Ranges":
-        """Returns the ranges of data before any preprocessing; spreads are those of 16,384 rows or starts."""
+        """Returns the ranges of data before any preprocessing; spreads are of up to 16,384 rows or starts."""
         observations, starts = dataset.batch.observations, np.flatnonzero(dataset.begins)
         rows = np.asarray(observations[spread_rows(dataset.size)], np.float64)
         some = starts[spread_rows(len(starts))]
@@ -69,7 +69,7 @@ class Ranges(NamedTuple):
         return cls(**arrays, episodes=int(content["episodes"]))
 
     def as_json(self) -> Json | None:
-        """Returns them as lists of numbers, for config.json; None if an observation has too many entries."""
+        """Returns the ranges as lists of numbers, for config.json; None if an observation is too long."""
         if len(self.mean) > MOST_ENTRIES:
             return None
         return {
@@ -113,7 +113,7 @@ class Met(NamedTuple):
 def _begun(
     env: "VectorEnv", seeds: Sequence[int], random: np.random.Generator, share: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns f32[K, O], f32[K, O] and f64[K]: at resets by the seeds, and what a step gives."""
+    """Returns observations f32[K, O] at resets by the seeds; f32[K, O] and rewards f64[K] a step later."""
     places = env.num_envs
     padded: list[int | None] = [*seeds, *[None] * (-len(seeds) % places)]
     steps = []
@@ -144,7 +144,7 @@ def compared(
 ) -> list[str]:
     """Warns if data cannot be those of the environment, which is reset with the seeds; returns the lines.
 
-    `dataset` is given where the first rewards of its episodes are to be compared, too.
+    With a `dataset`, the first rewards of its episodes are compared, too.
     """
     try:
         met = Met.of(env, seeds)
@@ -201,7 +201,7 @@ def observations_told(data: Ranges, met: Met, name: str) -> list[str]:
 def _difference(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
     """Returns the entries that differ, the clearest first, and the usual cause; None if data may be right.
 
-    What begins elsewhere is no fault yet: starts of data may be others, wider, or a single one.
+    Starts elsewhere are no fault yet: the starts of data may be others, wider, or a single state.
     """
     if told := _of_starts(data, met):
         return told
@@ -237,12 +237,12 @@ def _difference(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
     if is_far.sum() >= max(1, share * varies.sum()):
         return clearest(is_far), scaled
     tells = has_spread & (data.start_std < 0.5 * data.std)  # else rows may begin anywhere
-    for found, factor in ((tells, ratios), _factors(own, first)):
-        common = float(np.median(factor[found])) if found.sum() > 1 else 0.0
-        is_common = np.abs(factor[found] - common).max(initial=0.0) < np.log(FACTOR) / 2
+    for known, factor in ((tells, ratios), _factors(own, first)):
+        common = float(np.median(factor[known])) if known.sum() > 1 else 0.0
+        is_common = np.abs(factor[known] - common).max(initial=0.0) < np.log(FACTOR) / 2
         scaled_too = np.abs(own[3] - np.exp(common) * first[3]) <= own[-1] - own[0] + 0.1 * np.abs(own[3])
-        if is_common and abs(common) > np.log(FACTOR) and scaled_too[found].all():
-            return clearest(found), f"the data's are {np.exp(common):.3g} times as large: {scaled}"
+        if is_common and abs(common) > np.log(FACTOR) and scaled_too[known].all():
+            return clearest(known), f"the data's are {np.exp(common):.3g} times as large: {scaled}"
     is_wide = (own[-1] - own[0] > 0.3 * whole) & (data.episodes >= 4 * FEW)
     is_out = varies & is_wide & (np.maximum(below.min(axis=0), above.min(axis=0)) > 0.01 * whole)
     if 2 * is_out.sum() >= varies.sum() > 1:
@@ -254,7 +254,7 @@ def _difference(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
 
 
 def _fitted(data: Ranges, varies: np.ndarray) -> str:
-    """Returns what the entries of data have exactly, if only numbers fitted to them can give it; else ""."""
+    """Returns in words which exact means or bounds tell of numbers fitted to the data; "" if none do."""
     if (np.abs(data.mean) < EXACT * data.std)[varies].mean() > ALL:
         return "the entries of the data have the mean 0: were their means subtracted?"
     for low in (0.0, -1.0):
@@ -265,7 +265,7 @@ def _fitted(data: Ranges, varies: np.ndarray) -> str:
 
 
 def _of_starts(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
-    """Returns the entries in which episodes begin otherwise than resets do, if it is known what was done."""
+    """Returns the entries that begin unlike resets, if a simple change explains it; else None."""
     if data.start_mean is None or data.first_step is None:
         return None
     own = Starts(data.start_mean, data.start_std, data.first_step, data.episodes)
@@ -275,12 +275,12 @@ def _of_starts(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
 def _factors(own: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns which entries begin in narrow ranges away from 0, bool[O], and the logs of their ratios."""
     narrow = [np.abs(each[3]) > 5 * (each[-1] - each[0]) for each in (own, first)]
-    found = narrow[0] & narrow[1] & (own[3] * first[3] > 0)
-    return found, np.log(np.divide(own[3], first[3], out=np.ones_like(own[3]), where=found))
+    known = narrow[0] & narrow[1] & (own[3] * first[3] > 0)
+    return known, np.log(np.divide(own[3], first[3], out=np.ones_like(own[3]), where=known))
 
 
 def _beyond_box(data: Ranges, met: Met) -> np.ndarray:
-    """Returns bool[O], where 1% of the data or more are beyond the Box, to which the environment keeps."""
+    """Returns bool[O], the entries with 1% of the data beyond a Box to which the environment keeps."""
     with np.errstate(over="ignore", invalid="ignore"):
         low, high = met.low.astype(np.float64), met.high.astype(np.float64)
         slack = np.where(

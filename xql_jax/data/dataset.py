@@ -1,4 +1,4 @@
-"""A dataset in memory: its transitions and trajectories, the units of its actions, several made one."""
+"""A dataset in memory: its transitions and trajectories, checks, the units of actions, and parts of it."""
 
 import dataclasses
 import hashlib
@@ -29,7 +29,7 @@ JUMP = 1e-6  # in D4RL's own files a next observation farther than this from the
 
 
 class Note(NamedTuple):
-    """How a source was read, where it might surprise."""
+    """A line on how a source was read, if a user may not expect it."""
 
     text: str
     is_suspicion: bool = False  # then it is warned of, as all `suspicions` are
@@ -40,7 +40,7 @@ class Note(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Transitions in file order, N of them, on the host."""
+    """N transitions in the order of the source, on the host."""
 
     # NumPy float32, C-contiguous, the leading axis is all transitions. Or Trajectories, to draw windows from.
     batch: Any
@@ -48,7 +48,7 @@ class Dataset:
     source: str  # the file or files, for messages
     references: References | None = None  # if the data contain them
     notes: tuple[Note, ...] = ()
-    # bool[N], each episode's first transition. Unless it is given, where a trajectory begins; but an episode
+    # bool[N], each episode's first transition. By default where a trajectory begins; but an episode
     # may go on after a terminal, as OGBench's do after success.
     begins: np.ndarray = None  # type: ignore[assignment]  # made by __post_init__
     # bool[N], the ends that the source states. Others are jumps, which nothing explains, and the last row.
@@ -80,19 +80,19 @@ class Dataset:
         return np.asarray(self.batch.masks == 0)
 
     def take(self, indices: np.ndarray) -> Any:
-        """Returns transitions i64[K], each below N, in that order: float32 fields [K, ...]; or windows."""
+        """Returns the transitions of rows i64[K], in that order: f32[K, ...] fields, or windows."""
         if isinstance(self.batch, Trajectories):
             return self.batch.windows(indices)
         return jax.tree.map(lambda field: np.take(field, indices, axis=0), self.batch)
 
     def part(self, rows: np.ndarray | slice) -> "Dataset":
-        """Returns the dataset of these rows i64[K] only, in that order; of a slice, without a copy."""
+        """Returns the dataset of these rows i64[K] only, in that order. A slice of rows is not copied."""
         batch = jax.tree.map(lambda field: field[rows], self.batch)
         flags = {name: getattr(self, name)[rows] for name in ("ends", "begins", "stated")}
         return dataclasses.replace(self, batch=batch, parts=(), **flags)
 
     def sources(self) -> "Iterator[Dataset]":
-        """Yields the rows of each source that was joined, under its name."""
+        """Yields the dataset of each source that was joined, under the source's name."""
         start = 0
         for name, size in self.parts or [(self.source, self.size)]:
             yield dataclasses.replace(self.part(slice(start, start + size)), source=name)
@@ -107,7 +107,7 @@ class Dataset:
         return summed(self.batch.rewards, self.ends)
 
     def fingerprint(self) -> str:
-        """Returns a digest of the size and of all transitions, without `ends` and the length of windows.
+        """Returns a digest of the size and of all transitions, but not of `ends` or of the length of windows.
 
         It is part of a run's identity: a run is never resumed with other data of the same name.
         """
@@ -125,9 +125,9 @@ class Dataset:
 
 
 def summed(rewards: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Returns f64[T], the sums of rewards f32[N] up to each end, after the one before.
+    """Returns f64[T], the sum of the rewards f32[N] of each trajectory, by its end bool[N].
 
-    Each trajectory is summed by itself, so that equal ones have equal sums.
+    Each trajectory is summed by itself, so that equal trajectories have equal sums.
     """
     stops = np.flatnonzero(ends) + 1
     if not stops.size:
@@ -203,7 +203,7 @@ def check_order(dataset: Dataset, why: str) -> None:
 
 
 def out_of_order(dataset: Dataset) -> str:
-    """Returns how many rows do not lead to the next one, and by how much they miss it, if these are most."""
+    """Returns in words how many rows do not lead to the next row, and how far off they are; "" if few are."""
     if 2 * (count := np.count_nonzero(jumping_rows(dataset))) <= max(2, dataset.size):
         return ""
     observations, following = dataset.batch.observations, dataset.batch.next_observations
@@ -215,7 +215,7 @@ def out_of_order(dataset: Dataset) -> str:
 
 
 def jumping_rows(dataset: Dataset) -> np.ndarray:
-    """Returns bool[N], where a trajectory ends though nothing says so; many if the rows are in no order."""
+    """Returns bool[N], where a trajectory ends though nothing says so: at many rows if these are shuffled."""
     return dataset.ends & ~dataset.stated & ~dataset.terminals
 
 
@@ -225,7 +225,7 @@ def alike(least: float, most: float) -> bool:
 
 
 def check_spaces(dataset: Dataset, observation_dim: int, action_dim: int, name: str) -> None:
-    """Raises UserError unless the dataset's dimensions are those of `name`, an environment or other data."""
+    """Raises UserError unless the dataset has the dimensions of `name`, an environment or other data."""
     for what, ours, theirs in (
         ("observations", dataset.observation_dim, observation_dim),
         ("actions", dataset.action_dim, action_dim),
@@ -272,7 +272,7 @@ def _unit_note(source: Dataset, bounds: ActionBounds) -> Note | None:
 def joined(datasets: Sequence[Dataset]) -> Dataset:
     """Concatenates the datasets in their order; no trajectory continues from one into the next.
 
-    References count if all datasets that bring some agree.
+    Reference returns count if all datasets that bring any agree.
     """
     first, *others = datasets
     if not others:
@@ -296,9 +296,9 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
     )
 
 
-def checked_references(given: Sequence[object], source: str) -> References | None:
-    """Returns the given returns of a random policy and of an expert, if any; UserError if they are unfit."""
-    low, high = given
+def checked_references(returns: Sequence[object], source: str) -> References | None:
+    """Returns the returns of a random policy and of an expert, if not None; UserError if they are unfit."""
+    low, high = returns
     if low is None and high is None:
         return None
     if not (isinstance(low, int | float) and isinstance(high, int | float) and 0 < high - low < math.inf):

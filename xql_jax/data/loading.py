@@ -1,4 +1,4 @@
-"""Loads a dataset from any source: a file, a folder, a library, or the task's own file, which it fetches."""
+"""Loads a dataset from any source: a file, a folder, a library, or the task's own file, which is fetched."""
 
 import dataclasses
 import functools
@@ -34,7 +34,7 @@ def load_dataset(
     Args:
         task: also gives the episode limit for files without time-outs. It may be None if there are sources.
         sources: see docs/data.md; or datasets that are in memory already.
-        unused_arrays: names of arrays that are as if the sources had them not.
+        unused_arrays: names of arrays that are read past.
     """
     if not sources and task is None:
         raise UserError("no data: name a D4RL task or give a dataset file")
@@ -80,7 +80,7 @@ def _read(source: str | Dataset | None, layout: Layout, task: Task | None) -> Da
 
 def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[str | int]] | None:
     """Returns name, size in bytes and SHA-256 of each file that is read; None if there is none to read."""
-    found: list[list[str | int]] = []
+    contents: list[list[str | int]] = []
     for source in sources or ([str(cached_file(task))] if task else []):
         if not isinstance(source, str):
             return None
@@ -91,12 +91,18 @@ def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[str
         try:
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
                 if not file.is_dir():
-                    one = file.stat()
-                    facts = one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino, one.st_dev
-                    found.append([file.name, one.st_size, _sha256(file, *facts)])
+                    status = file.stat()
+                    facts = (
+                        status.st_size,
+                        status.st_mtime_ns,
+                        status.st_ctime_ns,
+                        status.st_ino,
+                        status.st_dev,
+                    )
+                    contents.append([file.name, status.st_size, _sha256(file, *facts)])
         except OSError:
             return None
-    return found
+    return contents
 
 
 @functools.cache

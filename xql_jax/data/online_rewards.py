@@ -63,7 +63,7 @@ def difference_of_rewards(rewards: np.ndarray, online: np.ndarray) -> str:
         return "another unit or offset"
     if online.min() > np.quantile(rewards, 0.75) + rounding:
         return "another unit or offset, as 0 and 1 beside -1 and 0"
-    given, met = (np.abs(each[each != 0]) for each in (rewards, online))
-    if given.size and met.size and met.max() * TIMES < np.quantile(given, 0.95):
+    sizes, met = (np.abs(each[each != 0]) for each in (rewards, online))
+    if sizes.size and met.size and met.max() * TIMES < np.quantile(sizes, 0.95):
         return "another unit"
     return ""

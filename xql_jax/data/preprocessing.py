@@ -26,7 +26,10 @@ SHARE_OF_ROWS = 0.95  # if so many of the data have D4RL's reward, it is that of
 
 @dataclasses.dataclass(frozen=True)
 class PreprocessingSettings(Checked):
-    """The settings of preprocessing; the kinds of training in runs/kinds.py inherit these."""
+    """The settings of preprocessing; the kinds of training in runs/kinds.py inherit these.
+
+    `best_trajectories` applies `top_returns`, before the others are fitted.
+    """
 
     normalize_observations: bool = by_config(
         False,
@@ -87,7 +90,7 @@ class Preprocessing:
         return dataclasses.replace(dataset, batch=self.batch(dataset.batch))
 
     def batch(self, batch: AnyBatch) -> AnyBatch:
-        """Returns transitions f32[..., ] as a learner sees them: a dataset, a minibatch or one online row."""
+        """Returns transitions f32[..., ] as a learner sees them: a dataset, a minibatch or an online row."""
         fields = batch._asdict()
         if self.action_bound < np.inf:
             fields["actions"] = np.clip(batch.actions, -self.action_bound, self.action_bound)
@@ -99,9 +102,9 @@ class Preprocessing:
     def of_environment(self, batch: AnyBatch) -> AnyBatch:
         """Returns an environment's transitions f32[..., ], with a learner's actions, as a learner sees them.
 
-        With `rewards_as_in`, their rewards are those of D4RL's data, for a learner that sees both needs one
-        reward for all rows. These data go on after the kitchen's last task is done, and the mazes have no
-        terminals. So the end of an episode there is none.
+        With `rewards_as_in`, the rewards are computed as in D4RL's data, because a learner that sees both
+        needs the same reward for all rows. These data go on after the kitchen's last task is done, and the
+        mazes have no terminals. So an episode's end is no terminal there.
         """
         if not self.rewards_as_in:
             return self.batch(batch)
@@ -122,11 +125,11 @@ class Preprocessing:
         return scaled if self.reward_shift == 0.0 else scaled + np.float32(self.reward_shift)
 
     def rewards_given(self, rewards: np.ndarray) -> np.ndarray:
-        """Returns rewards f32[...] that a learner sees as they were given."""
+        """Returns the rewards f32[...] of the data from the rewards that a learner sees."""
         return (rewards - np.float32(self.reward_shift)) / np.float32(self.reward_scale)
 
     def rewards_met(self, observations: np.ndarray, rewards: np.ndarray) -> np.ndarray:
-        """Returns an environment's rewards f32[...] of steps from observations f32[..., O] likewise."""
+        """Returns an environment's rewards f32[...], in states f32[..., O], as a learner sees them."""
         if self.rewards_as_in:
             rewards = data_rewards(get_task(self.rewards_as_in), observations)
         return self.rewards(rewards)
@@ -151,7 +154,7 @@ class Preprocessing:
 
         Raises:
             Damaged: if the file is missing, changed, or another run's.
-            UserError: if another version wrote it, with what this one does not know.
+            UserError: if another version wrote it, with a field that is not known here.
         """
         content = with_numbers(read_record(path))
         content.pop("most_rows", None)  # of an earlier version: `top_returns` in config.json says it

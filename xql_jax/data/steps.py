@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-CLEARLY = 0.9  # share of pairs in which one kind of step is larger than another, see `exceeds`
+CLEARLY = 0.9  # share of pairs in which a step is larger than a step of another kind, see `exceeds`
 SINGLE, HALF = 1e-6, 2.0**-9  # relative size of some roundings in float32, in float16
 
 
 def jumps(next_observations: np.ndarray, observations: np.ndarray, are_marked: bool) -> np.ndarray:
     """Returns bool[N - 1]: the next observation, f32[N, O], is not the next row's, even if it was rounded.
 
-    If ends are marked, or one of the two was in half precision, a rounding is what half precision loses.
+    If ends are marked, or one array was in half precision, a rounding is as large as half precision's.
     """
     with np.errstate(over="ignore"):
         halves = [(each.astype(np.float16) == each).all() for each in (next_observations, observations)]
@@ -22,10 +22,10 @@ def jumps(next_observations: np.ndarray, observations: np.ndarray, are_marked: b
 def differ(vectors: np.ndarray, others: np.ndarray, rounding: float = SINGLE) -> np.ndarray:
     """Returns bool[N]: an entry of f32[N, O] differs from the other by more than this share of its size.
 
-    Its size is its own and, as numbers may have been shifted to be scaled, the mean one of its column.
+    The size of an entry is its own plus the mean of its column, because numbers may have been shifted.
     """
     mean = np.abs(others).sum(axis=0, dtype=np.float64) / max(1, len(others))
-    with np.errstate(over="ignore"):  # a difference that overflows is one
+    with np.errstate(over="ignore"):  # an overflow is a difference
         return (np.abs(vectors - others) > rounding * (np.abs(others) + np.float32(mean))).any(axis=1)
 
 
@@ -40,12 +40,12 @@ def step_sizes(observations: np.ndarray, following: np.ndarray, *rows: np.ndarra
 
 
 def exceeds(numbers: np.ndarray, others: np.ndarray) -> float:
-    """Returns the share of pairs in which one of the numbers is above one of the others; a tie is a half."""
+    """Returns the share of pairs, a number and another, in which the number is larger; a tie is a half."""
     ranked = np.sort(others)
     below = np.searchsorted(ranked, numbers, "left") + np.searchsorted(ranked, numbers, "right")
     return float(below.mean() / (2 * len(others))) if len(numbers) and len(others) else 0.5
 
 
 def are_larger(numbers: np.ndarray, others: np.ndarray) -> bool:
-    """Whether the numbers are larger than nearly all others; one or two must be larger than all."""
+    """Whether the numbers are larger than nearly all others; a single number or two must exceed all."""
     return exceeds(numbers, others) > (CLEARLY if len(numbers) > 2 else 1 - 1e-3)

@@ -1,4 +1,4 @@
-"""What suggests that data are not what they seem to be, by plain rules, for training and `xql-inspect`."""
+"""Plain rules that tell data which are not what they seem to be, for training and `xql-inspect`."""
 
 import logging
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ OF_THEIR_UNIT = "but the defaults, such as beta's, are for about 1"
 
 
 def suspicions(dataset: Dataset, task: Task | None = None) -> list[str]:
-    """Returns what suggests that the data are not what they seem to be; most lines with a remedy.
+    """Returns a line for each sign that the data are not what they seem to be; most name a remedy.
 
     Args:
         dataset: before any preprocessing, with actions as learners see them.
@@ -38,15 +38,15 @@ def suspicions(dataset: Dataset, task: Task | None = None) -> list[str]:
 
 
 def warn_of_suspicions(dataset: Dataset, task: Task | None = None, unit_rewards: bool = False) -> list[str]:
-    """Warns of all `suspicions`; returns the lines. `unit_rewards`: their size does not matter."""
+    """Warns of all `suspicions`, and returns the lines; with `unit_rewards` the size of rewards is none."""
     told = [line for line in suspicions(dataset, task) if not (unit_rewards and OF_THEIR_UNIT in line)]
-    for line in (lines := told if dataset.parts else [f"{dataset.source}: {one}" for one in told]):
+    for line in (lines := told if dataset.parts else [f"{dataset.source}: {line}" for line in told]):
         LOG.warning(line)
     return lines
 
 
 def duplicates(dataset: Dataset) -> int:
-    """Returns how many transitions are there already, bit for bit, in all that a learner sees of them."""
+    """Returns the number of transitions that repeat another, bit for bit, in all that a learner sees."""
     sums = np.add(*(field.sum(axis=1, dtype=np.float64) for field in dataset.batch[:2]))
     _, number, counts = np.unique(sums, return_inverse=True, return_counts=True)
     rows = np.flatnonzero(counts[number] > 1)  # others are there once
@@ -264,7 +264,7 @@ def _seams(dataset: Dataset, task: Task | None) -> Iterator[str]:
 
 
 def _cuts(dataset: Dataset, task: Task | None) -> Iterator[str]:
-    """Next observations of time-outs that are no last observation of an episode."""
+    """Next observations of time-outs that are not the last observation of their episode."""
     observations, following = dataset.batch.observations, dataset.batch.next_observations
     cuts = np.flatnonzero(dataset.ends & ~dataset.terminals)
     at_cuts = following[cuts]
