@@ -192,6 +192,13 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, record):
         Preprocessing.load(file, "other")
 
 
+def test_the_record_of_a_run_that_chose_rows_itself_is_loaded(tmp_path):
+    """As 1.x wrote it; which rows are learned from is the setting `top_returns`."""
+    content = {**vars(EVERYTHING), "most_rows": 7.0, "run": "run"}
+    write_record(tmp_path / "preprocessing.json", content)
+    assert Preprocessing.load(tmp_path / "preprocessing.json", "run") == EVERYTHING
+
+
 def test_what_another_version_fitted_besides_is_refused(tmp_path):
     """As runs of 1.0.0 have it."""
     write_record(tmp_path / "preprocessing.json", {"counts_kitchen_tasks": False, "run": "run"})
