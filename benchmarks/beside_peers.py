@@ -33,7 +33,7 @@ from peers import PEERS, Method, Peer, Settings, peer_of
 
 import xql_jax
 from xql_jax import settings
-from xql_jax.data.dataset import drawn_rows
+from xql_jax.data.dataset import best_trajectories, drawn_rows, with_scaled_actions
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.views import view_for
 from xql_jax.envs import environment_maker
@@ -101,9 +101,11 @@ def main() -> int:
     if any(row.settings != digest for row in known):
         raise UserError(f"--output={path}: its rows are of other settings: name another file")
 
-    dataset = load_dataset(run.task, run.sources, run.fitted.action_bounds, run.unused_arrays)
+    dataset = load_dataset(run.task, run.sources, run.unused_arrays)
+    dataset = with_scaled_actions(dataset, run.fitted.action_bounds)
     states = dataset.batch.observations[drawn_rows(dataset.size, STATES, seed=0)]
-    learned = view_for(run.learner, run.preprocessing_of(dataset).dataset(dataset), run.horizon)
+    kept = best_trajectories(dataset, run.record.get("top_returns", 1.0))
+    learned = view_for(run.learner, run.preprocessing.dataset(kept), run.horizon)
     if FLAGS.time_outs_end:
         masks = np.where(learned.ends, np.float32(0), learned.batch.masks)
         learned = dataclasses.replace(learned, batch=learned.batch._replace(masks=masks))

@@ -29,7 +29,7 @@ from absl import app, flags
 from hopper_size import ACTION_DIM, random_data, update_flops
 
 from xql_jax.data.sampling import sample
-from xql_jax.data.views import over_horizon
+from xql_jax.data.views import view_for
 from xql_jax.learners.registry import make_learner
 from xql_jax.training.members import make_members
 from xql_jax.training.trainer import OfflineTrainer, resident
@@ -50,11 +50,10 @@ Run = Callable[[int], int]  # makes about that number of updates, and returns th
 
 def main() -> int:
     sizes = sorted(set(map(int, FLAGS.members)))
-    on_host = random_data(FLAGS.transitions)
-    if FLAGS.action_chunk > 1:
-        on_host = over_horizon(on_host, Horizon(FLAGS.action_chunk, is_chunk=True), discount=0.99)
-    on_device = jax.device_put(on_host.batch)
     learner = make_learner(FLAGS.algorithm, {})
+    horizon = Horizon(FLAGS.action_chunk, is_chunk=FLAGS.action_chunk > 1)
+    on_host = view_for(learner, random_data(FLAGS.transitions), horizon)
+    on_device = jax.device_put(on_host.batch)
     runs: dict[str, Run] = {
         "loop": python_loop(learner, on_host.batch),
         "unrolled": unrolled_loop(learner, on_device),

@@ -11,7 +11,7 @@ from contextlib import closing
 from json import dumps
 
 from xql_jax.data.comparison import RESETS, Met, Ranges, observations_told
-from xql_jax.data.dataset import check_spaces
+from xql_jax.data.dataset import check_spaces, with_scaled_actions
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.names import unused_arrays
 from xql_jax.envs import action_bounds, environment_maker, own_sizes
@@ -55,7 +55,7 @@ def main(
         check_spaces(data, *sizes, task.name)
     task = referenced(task, data.references) if task else None
     bounds = action_bounds(task)
-    report = describe_dataset(data, task, None if bounds.are_unit else load_dataset(task, parts, bounds))
+    report = describe_dataset(data, task, with_scaled_actions(data, bounds))
     if task and task.suite.is_registered:
         with closing(environment_maker(task).vector_env(task, 1)) as env:
             report["warnings"] += observations_told(Ranges.of(data), Met.of(env, range(RESETS)), task.name)

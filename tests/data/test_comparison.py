@@ -7,18 +7,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from xql_jax.data.action_units import check_bounds, check_units, small_entries, small_units
 from xql_jax.data.arrays import from_arrays
-from xql_jax.data.comparison import (
-    Met,
-    Ranges,
-    check_bounds,
-    check_units,
-    difference_of_rewards,
-    first_rewards_told,
-    observations_told,
-    small_entries,
-    small_units_told,
-)
+from xql_jax.data.comparison import Met, Ranges, first_rewards_told, observations_told
+from xql_jax.data.online_rewards import difference_of_rewards
 from xql_jax.envs.registered import Registered
 from xql_jax.envs.vector import Local
 from xql_jax.errors import UserError
@@ -187,7 +179,7 @@ def test_small_units_of_actions(reach, small):
         "terminals": np.ones(500),
         "timeouts": np.zeros(500),
     }
-    assert len(small_units_told(from_arrays(arrays, "arrays"))) == bool(small)
+    assert len(list(small_units(from_arrays(arrays, "arrays")))) == bool(small)
 
 
 def test_bounds_of_actions_are_compared():
@@ -257,4 +249,4 @@ def test_first_rewards_tell_a_unit_whoever_acts(kind, policy, factor, shift, is_
     data = dataclasses.replace(data, batch=data.batch._replace(rewards=factor * data.batch.rewards + shift))
     task = Task("walker", OWN, None, *RETURN_ITSELF, episode_limit=None)
     with contextlib.closing(Local(lambda: Registered(task, kind(), longest=10), 3)) as env:
-        assert bool(first_rewards_told(data, Met.of(env, range(32)), env, range(32), "env")) == is_told
+        assert bool(first_rewards_told(data, Met.of(env, range(32)), "env")) == is_told

@@ -5,12 +5,11 @@ Two episodes of six rows; the goal is reached in rows 2, 3 and 10, and every ste
 
 import numpy as np
 import pytest
+from learners_views import in_windows, over_horizon
 
 from xql_jax.data.arrays import from_arrays
-from xql_jax.data.dataset import joined
+from xql_jax.data.dataset import best_trajectories, joined
 from xql_jax.data.loading import load_dataset
-from xql_jax.data.preprocessing import PreprocessingSettings, fit_preprocessing
-from xql_jax.data.views import in_windows, over_horizon
 from xql_jax.types import Horizon
 
 ROWS, GOALS = 12, (2, 3, 10)
@@ -59,10 +58,10 @@ def test_time_outs_alone_do_not_say_that_an_episode_goes_on():
 def test_the_best_episodes_are_whole_and_a_row_at_the_goal_is_none(tmp_path):
     """The first returns -3, as two of its five rows are at the goal; the second, of five, -4."""
     dataset = ogbench(tmp_path)
-    best = fit_preprocessing(dataset, None, PreprocessingSettings(top_returns=0.5)).dataset(dataset)
+    best = best_trajectories(dataset, 0.5)
     np.testing.assert_array_equal(best.batch.observations[:, 0], [0, 1, 2, 3, 4])
     worse_first = joined([dataset.part(np.arange(5, 10)), dataset.part(np.arange(5))])
-    best = fit_preprocessing(worse_first, None, PreprocessingSettings(top_returns=0.5)).dataset(worse_first)
+    best = best_trajectories(worse_first, 0.5)
     np.testing.assert_array_equal(best.batch.observations[:, 0], [0, 1, 2, 3, 4])
 
 

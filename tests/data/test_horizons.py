@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from learners_views import over_horizon, with_next_actions
 
 from xql_jax.data import replay
-from xql_jax.data.dataset import from_transitions
+from xql_jax.data.dataset import check_order, from_transitions
 from xql_jax.data.replay import PriorData, Spans
-from xql_jax.data.views import over_horizon, with_next_actions
 from xql_jax.errors import UserError
 from xql_jax.types import EpisodeBatch, Horizon
 
@@ -224,7 +224,8 @@ def test_time_outs_that_are_stated_are_no_jumps():
     stated = from_transitions(rows | {"timeouts": np.ones(6)}, "x")
     assert over_horizon(stated, Horizon(2), DISCOUNT).batch.rewards.tolist() == rows["rewards"].tolist()
     rows["next_observations"] = rows["next_observations"] + 100
+    check_order(stated, "sequences")
     with pytest.raises(UserError, match="are the rows shuffled"):
-        over_horizon(from_transitions({**rows, "timeouts": np.zeros(6)}, "x"), Horizon(2), DISCOUNT)
+        check_order(from_transitions({**rows, "timeouts": np.zeros(6)}, "x"), "sequences")
     with pytest.raises(UserError, match="every step is cut off by a time-out"):
         with_next_actions(from_transitions(rows | {"timeouts": np.ones(6)}, "x"))

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from xql_jax.data.d4rl_rewards import POSITIONS, kitchen_rewards
-from xql_jax.data.dataset import Dataset, summed
+from xql_jax.data.dataset import Dataset, best_trajectories, summed
 from xql_jax.data.preprocessing import (
     Preprocessing,
     PreprocessingSettings,
     fit_preprocessing,
-    has_data_rewards,
+    task_of_rewards,
 )
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import write_record
@@ -25,7 +25,6 @@ EVERYTHING = Preprocessing(
     reward_shift=-1.0,
     observation_mean=(1.0, -1.0),
     observation_std=(2.0, 0.5),
-    most_rows=7.0,
 )
 
 
@@ -37,7 +36,9 @@ def dataset(rewards=(1.0, 2.0, 4.0, -1.0, 0.5), ends=(0, 1, 0, 0, 1), actions=AC
 
 
 def fitted(data, task=None, **options):
-    return fit_preprocessing(data, task, PreprocessingSettings(**options)).dataset(data)
+    settings = PreprocessingSettings(**options)
+    kept = best_trajectories(data, settings.top_returns)
+    return fit_preprocessing(kept, task, settings, whole=data).dataset(kept)
 
 
 def iqls(data, suite):
@@ -76,7 +77,7 @@ def test_unit_rewards_have_a_root_mean_square_of_one():
     """The squares of these five rewards sum to 125; of the first two, whose return is larger, to 109."""
     data = dataset((10.0, 3.0, 0.0, 0.0, 4.0))
     assert fit_preprocessing(data, None, unit_rewards=True).reward_scale == pytest.approx(0.2)
-    best = fit_preprocessing(data, None, PreprocessingSettings(top_returns=0.4), unit_rewards=True)
+    best = fit_preprocessing(best_trajectories(data, 0.4), None, unit_rewards=True)
     assert best.reward_scale == pytest.approx((2 / 109) ** 0.5)
     assert fit_preprocessing(dataset((0.0,) * 5), None, unit_rewards=True).reward_scale == 1.0
 
@@ -191,6 +192,13 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, record):
         Preprocessing.load(file, "other")
 
 
+def test_the_record_of_a_run_that_chose_rows_itself_is_loaded(tmp_path):
+    """As 1.x wrote it; which rows are learned from is the setting `top_returns`."""
+    content = {**vars(EVERYTHING), "most_rows": 7.0, "run": "run"}
+    write_record(tmp_path / "preprocessing.json", content)
+    assert Preprocessing.load(tmp_path / "preprocessing.json", "run") == EVERYTHING
+
+
 def test_what_another_version_fitted_besides_is_refused(tmp_path):
     """As runs of 1.0.0 have it."""
     write_record(tmp_path / "preprocessing.json", {"counts_kitchen_tasks": False, "run": "run"})
@@ -258,12 +266,13 @@ def test_returns_that_are_not_known_scale_and_choose_nothing():
     column = np.array([0.0, 4, 2, 6, 1, 9], np.float32)[:, None]
     batch = Batch(column, column, column[:, 0], np.ones(6, np.float32), column + 1)
     shuffled = Dataset(batch, np.ones(6, bool), "file")
-    for options, words in (
-        ({}, "noscale_rewards"),
-        ({"scale_rewards": False, "top_returns": 0.5}, "highest"),
+    for needing, words in (
+        (lambda: fit_preprocessing(shuffled, HOPPER), "noscale_rewards"),
+        (lambda: best_trajectories(shuffled, 0.5), "highest"),
     ):
         with pytest.raises(UserError, match=f"6 of 6 transitions do not lead to .*{words}.* shuffled"):
-            fit_preprocessing(shuffled, HOPPER, PreprocessingSettings(**options))
+            needing()
+    assert best_trajectories(shuffled, 1.0) is shuffled
     assert fit_preprocessing(shuffled, HOPPER, PreprocessingSettings(scale_rewards=False)).reward_scale == 1.0
 
 
@@ -273,7 +282,7 @@ def test_the_data_tell_whose_reward_they_have(reward):
     rows = np.stack([seen(at22=-0.75)] * 5)
     batch = Batch(rows, rows[:, :9], np.full(5, reward, np.float32), np.ones(5, np.float32), rows)
     data = Dataset(batch, np.ones(5, bool), "file")
-    assert has_data_rewards(data, KITCHEN) is (reward == 1.0)
+    assert task_of_rewards(data, KITCHEN) == (KITCHEN.name if reward == 1.0 else "")
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from learners_views import in_windows, over_horizon
 
 from xql_jax.data.arrays import Layout, from_arrays
-from xql_jax.data.preprocessing import best_trajectories, fit_preprocessing
+from xql_jax.data.dataset import best_trajectories
+from xql_jax.data.preprocessing import fit_preprocessing
 from xql_jax.data.suspicions import suspicions
-from xql_jax.data.views import in_windows, over_horizon
 from xql_jax.errors import UserError
 from xql_jax.suites.tasks import get_task
 from xql_jax.types import Horizon
@@ -64,7 +65,7 @@ def test_marked_ends_decide(rounded, size, offset):
     hopper = get_task("Hopper-v5")
     assert fit_preprocessing(found, hopper).reward_scale == fit_preprocessing(exact, hopper).reward_scale
     for view in (
-        lambda data: best_trajectories(data, 0.2 * data.size).batch.rewards,
+        lambda data: best_trajectories(data, 0.2).batch.rewards,
         lambda data: in_windows(data, 20).batch.returns_to_go,
         lambda data: over_horizon(data, Horizon(5), 0.99).batch.rewards,
         lambda data: over_horizon(data, Horizon(5, True), 0.99).batch.actions,

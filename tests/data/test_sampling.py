@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from learners_views import in_windows, with_next_actions, with_returns_to_go
 
 from xql_jax.data.arrays import from_arrays
-from xql_jax.data.dataset import Dataset
-from xql_jax.data.preprocessing import Preprocessing, best_trajectories
+from xql_jax.data.dataset import Dataset, best_trajectories, check_order
+from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import Packed, sample, sample_indices
-from xql_jax.data.views import in_windows, view_for, with_next_actions, with_returns_to_go
+from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.types import Batch, CalibratedBatch, SarsaBatch, Windows
@@ -110,7 +111,7 @@ def test_preprocessing_comes_first():
     4, whose return is the lowest, part rows 2 and 5, and without them none of these has a next action."""
     dataset = with_next_actions(Preprocessing(action_bound=25.0).dataset(trajectories()))
     np.testing.assert_array_equal(dataset.batch.next_actions[:2, 0], [20, 25])
-    kept = Preprocessing(most_rows=4.0).dataset(trajectories((1, 2, 4, -8, -16, 20)))
+    kept = best_trajectories(trajectories((1, 2, 4, -8, -16, 20)), 4 / 6)
     np.testing.assert_array_equal(with_next_actions(kept).batch.observations[:, 0], [1, 2])
     np.testing.assert_array_equal(with_next_actions(kept).batch.next_actions[:, 0], [20, 30])
 
@@ -120,7 +121,7 @@ def test_shuffled_rows_whose_next_actions_are_mostly_unknown_are_refused():
     rows = np.array([0, 1, 2, 3, 2, 5, 2])
     shuffled = Dataset(trajectories().take(rows), np.append(np.diff(rows) != 1, True), "mine.npz")
     with pytest.raises(UserError, match=r"mine\.npz: 4 of 7 transitions do not lead to the next.*shuffled"):
-        with_next_actions(shuffled)
+        check_order(shuffled, "sequences")
 
 
 # Discounted returns.
@@ -180,9 +181,8 @@ def test_a_program_draws_what_the_host_takes(length):
 def test_data_without_trajectories_are_refused():
     dataset = trajectories()
     mostly = dataclasses.replace(dataset, ends=np.array([1, 0, 1, 1, 1, 1], bool))
-    for view in (lambda data: in_windows(data, 2), lambda data: with_returns_to_go(data, 0.5, True)):
-        with pytest.raises(UserError, match=r"six\.hdf5: 4 of 6 transitions do not lead"):
-            view(mostly)
+    with pytest.raises(UserError, match=r"six\.hdf5: 4 of 6 transitions do not lead .*, but sequences are"):
+        check_order(mostly, "sequences are learned from")
     one = dataclasses.replace(dataset, ends=np.arange(6) == 5)
     with pytest.raises(UserError, match=r"six\.hdf5.*does not end \(no terminals, no timeouts\)"):
         in_windows(one, 2)
@@ -194,7 +194,7 @@ def test_data_without_trajectories_are_refused():
     assert in_windows(marked, 2).batch.left.tolist() == [5, 4, 3, 2, 1]
     with pytest.raises(UserError, match=r"six\.npz.*does not end"):
         in_windows(from_arrays({**rows, "timeouts": np.zeros(6)}, "six.npz"), 2)
-    best = best_trajectories(trajectories((9, 9, 9, 1, 1, 1)), 3.0)  # of several
+    best = best_trajectories(trajectories((9, 9, 9, 1, 1, 1)), 0.5)  # of several
     np.testing.assert_array_equal(best.ends, [False, False, True])
     assert len(with_returns_to_go(best, 0.5, False).batch.returns_to_go) == best.size
     ended = dataset.batch._replace(masks=np.array([1, 1, 1, 1, 1, 0], np.float32))

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from data_formats import joined as joined_arrays
+from learners_views import with_next_actions
 from test_seams import Walk
 
 from xql_jax.data.arrays import from_arrays
-from xql_jax.data.dataset import joined
+from xql_jax.data.dataset import check_order, joined
 from xql_jax.data.suspicions import suspicions, warn_of_suspicions
-from xql_jax.data.views import with_next_actions
 from xql_jax.errors import UserError
 from xql_jax.suites.tasks import get_task
 
@@ -55,9 +55,10 @@ def test_a_source_in_no_order_is_refused_beside_others():
     shuffled = from_arrays({name: array[order] for name, array in D.items()}, "shuffled.npz")
     sound = from_arrays(joined_arrays([walks(first) for first in (100, 200, 300)]), "sound.npz")
     with pytest.raises(UserError, match=r"^shuffled\.npz: .* do not lead to the next row"):
-        with_next_actions(joined([sound, shuffled]))
+        check_order(joined([sound, shuffled]), "sequences")
     single = shuffled.part(slice(1))
     assert not [line for line in suspicions(single) if "shuffled" in line]
+    check_order(joined([sound, single]), "sequences")
     assert with_next_actions(joined([sound, single])).size == with_next_actions(sound).size
 
 

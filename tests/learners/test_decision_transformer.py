@@ -11,7 +11,7 @@ import pytest
 from learner_runs import QUICKLY, fitting, flat, init, make, make_batch, update
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.views import in_windows
+from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
 from xql_jax.types import Batch
 
@@ -96,7 +96,7 @@ def test_the_memory_is_the_window_that_training_would_have_made():
     # Rows of another trajectory on either side are not to be mixed in.
     batch = Batch(*(np.concatenate([array[:2] + 50, array, array[:1] - 50]) for array in arrays))
     ends = np.isin(np.arange(10), [1, 8, 9])
-    rows = in_windows(Dataset(batch, ends, "episode"), learner.context_length).batch
+    rows = view_for(learner, Dataset(batch, ends, "episode")).batch
     for t in range(7):
         # At step t there is no later one yet.
         left = np.where(np.arange(10) >= 2, np.minimum(rows.left, t + 1 - rows.timesteps), rows.left)

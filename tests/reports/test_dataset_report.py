@@ -5,8 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from xql_jax.data.dataset import Dataset
-from xql_jax.data.preprocessing import best_trajectories
+from xql_jax.data.dataset import Dataset, best_trajectories
 from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.suites.tasks import get_task
 from xql_jax.types import Batch
@@ -72,7 +71,7 @@ def test_cloning_of_the_successes_is_named_where_most_episodes_failed():
         data = episodes_of(returns)
         (line,) = describe_dataset(data, None)["advice"]
         share = float(re.search(r"--top_returns=(\S+) ", line)[1])
-        kept = best_trajectories(data, share * data.size).trajectory_returns()
+        kept = best_trajectories(data, share).trajectory_returns()
         assert len(kept) == 60
         assert kept.min() > 0.5
 

@@ -140,7 +140,7 @@ def test_data_that_are_given(unbroken, data, tmp_path, caplog):
     sizes = {"observations": 3, "actions": 2}
     arrays |= {key: np.random.default_rng(0).uniform(-1, 1, (120, size)) for key, size in sizes.items()}
     np.savez(tmp_path / "three.npz", **arrays)
-    with pytest.raises(UserError, match=r"observations and actions have \(3, 2\) entries, not \(4, 2\)$"):
+    with pytest.raises(UserError, match=r"observations have 3 entries, those of .* have 4$"):
         choose(unbroken.path, dataset=(str(tmp_path / "three.npz"),))
 
 

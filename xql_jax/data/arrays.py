@@ -7,20 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xql_jax.data.dataset import (
-    HALF,
-    ROWS_OF_SAMPLE,
-    Dataset,
-    Note,
-    are_larger,
-    differ,
-    exceeds,
-    from_transitions,
-    spread_rows,
-    step_sizes,
-)
+from xql_jax.data.dataset import ROWS_OF_SAMPLE, Dataset, Note, from_transitions, spread_rows
 from xql_jax.data.memory import COPIES, check_memory
 from xql_jax.data.names import OUR_NAMES, by_meaning, missing_arrays, shown
+from xql_jax.data.steps import HALF, are_larger, differ, exceeds, step_sizes
 from xql_jax.errors import UserError
 
 STEP_ARRAYS = ("observations", "actions", "rewards")
@@ -40,10 +30,10 @@ ONLY_RESETS = (
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How rows become transitions, as far as their names do not say it."""
+    """How rows become transitions, where the names of their arrays do not say it."""
 
     episode_limit: int | None = None  # steps, for rows that do not say where episodes end
-    is_episode: bool = False  # the rows are one episode; its observations may be one more
+    is_episode: bool = False  # the rows are an episode, which may have an observation more
     terminals_are_ends: bool = False  # only masks mark final states, as in OGBench's files
     # As D4RL's and IQL's loaders read D4RL's files: trajectories end at terminals and jumps alone.
     as_d4rl: bool = False
@@ -73,31 +63,19 @@ def from_arrays(
         check_memory(sum(getattr(array, "nbytes", 0) for array in arrays.values()), source, COPIES - 1)
     names = [name for name in names or arrays if not name.startswith("metadata/")]
     arrays = {name: array for name, array in arrays.items() if name not in layout.unused}
-    # D4RL's other arrays concern nothing.
-    read = [name for name in (arrays if layout.as_d4rl else names) if name not in layout.unused]
-    meanings = by_meaning(read, STEP_ARRAYS if layout.is_episode else REQUIRED, source)
-    if layout.terminals_are_ends:
-        if "terminals" not in meanings:
-            raise missing_arrays(["terminals"], names, source)
-        meanings["ends"] = [*meanings.get("ends", ()), *meanings.pop("terminals")]
-    tells_ends = layout.is_episode or {"next_observations", "timeouts", "ends"} & meanings.keys()
-    if "qpos" in names and not tells_ends:
-        raise UserError(
-            f"{source}: rows without timeouts beside qpos: if they are OGBench's, whose terminals mark "
-            "time-outs, give ogbench:FILE; if not, add timeouts"
-        )
-    given = {ours: _agreed(theirs, arrays, source) for ours, theirs in meanings.items()}
-    if "terminals" not in given and "masks" not in given:
-        given["terminals"] = np.zeros(len(given["actions"]) if given["actions"].ndim else 0, bool)
+    meanings = _meanings(arrays, names, source, layout)
+    values = {ours: _agreed(theirs, arrays, source) for ours, theirs in meanings.items()}
+    if "terminals" not in values and "masks" not in values:
+        values["terminals"] = np.zeros(len(values["actions"]) if values["actions"].ndim else 0, bool)
     if layout.is_episode:
-        given = _steps_of_episode(given)
+        values = _steps_of_episode(values)
     called = {ours: " and ".join(theirs) for ours, theirs in meanings.items()}
     names_told = called | {"following": f"the next row of {called.get('observations')}"}
-    rows = _validated(given, source, names_told, min_rows=1 if layout.is_episode else 2)
+    rows = _validated(values, source, names_told, min_rows=1 if layout.is_episode else 2)
     rows["terminals"] = _terminals(rows, source)
-    if not layout.is_episode and given["rewards"].any() and not rows["rewards"].any():
+    if not layout.is_episode and values["rewards"].any() and not rows["rewards"].any():
         raise UserError(
-            f"{source}: {called['rewards']} of up to {np.abs(given['rewards']).max():.3g} are 0 in float32: "
+            f"{source}: {called['rewards']} of up to {np.abs(values['rewards']).max():.3g} are 0 in float32: "
             "give them in another unit"
         )
     if "following" in rows:
@@ -111,18 +89,41 @@ def from_arrays(
     if unused := [name for name in names if name not in arrays or name not in OUR_NAMES]:
         notes.append(Note(f"not used: {shown(unused)}"))
     dataset = _transitions(rows, layout, source, notes)
-    notes += _lost_values(given["observations"], rows["observations"], layout.is_episode)
+    notes += _lost_values(values["observations"], rows["observations"], layout.is_episode)
     return dataclasses.replace(dataset, notes=tuple(notes))
 
 
-def _lost_values(given: np.ndarray, kept: np.ndarray, is_episode: bool) -> Iterator[Note]:
+def _meanings(
+    arrays: Collection[str], names: Sequence[str], source: str, layout: Layout
+) -> dict[str, list[str]]:
+    """Returns by our name the names that mean it; UserError if the names do not tell where episodes end.
+
+    `arrays` are the names of the arrays that are read, `names` those of all arrays in the source.
+    """
+    # D4RL's other arrays concern nothing.
+    read = [name for name in (arrays if layout.as_d4rl else names) if name not in layout.unused]
+    meanings = by_meaning(read, STEP_ARRAYS if layout.is_episode else REQUIRED, source)
+    if layout.terminals_are_ends:
+        if "terminals" not in meanings:
+            raise missing_arrays(["terminals"], names, source)
+        meanings["ends"] = [*meanings.get("ends", ()), *meanings.pop("terminals")]
+    tells_ends = layout.is_episode or {"next_observations", "timeouts", "ends"} & meanings.keys()
+    if "qpos" in names and not tells_ends:
+        raise UserError(
+            f"{source}: rows without timeouts beside qpos: if they are OGBench's, whose terminals mark "
+            "time-outs, give ogbench:FILE; if not, add timeouts"
+        )
+    return meanings
+
+
+def _lost_values(read: np.ndarray, kept: np.ndarray, is_episode: bool) -> Iterator[Note]:
     """Yields a note if entries of observations [N, O] that lie around a large offset are alike in float32."""
-    if np.can_cast(given.dtype, kept.dtype):  # exactly
+    if np.can_cast(read.dtype, kept.dtype):  # exactly
         return
     rows = spread_rows(len(kept))
-    offsets = given.mean(axis=0, dtype=np.float64)
+    offsets = read.mean(axis=0, dtype=np.float64)
     for entry in np.flatnonzero(np.abs(offsets) >= LARGE_OFFSET).tolist():
-        before, left = (len(np.unique(array[rows, entry])) for array in (given, kept))
+        before, left = (len(np.unique(array[rows, entry])) for array in (read, kept))
         if 2 * left < before and left < FEW_LEFT:
             counted = "few of its" if is_episode else f"{left:,} of {before:,}"
             yield Note(
@@ -140,15 +141,15 @@ def _agreed(names: Sequence[str], arrays: Mapping[str, ArrayLike], source: str) 
     return first
 
 
-def _steps_of_episode(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the arrays of an episode as rows, of which the last is an end; a single flag is for that one.
+def _steps_of_episode(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the arrays of an episode as rows, of which the last is an end; a single flag is of that row.
 
-    If there is one observation more than there are actions, each step's next observation is known.
+    If there is an observation more than there are actions, each step's next observation is known.
     """
-    steps = len(given["actions"]) if given["actions"].ndim else 0
+    steps = len(values["actions"]) if values["actions"].ndim else 0
     last = np.arange(steps) == steps - 1
     rows = {}
-    for key, array in given.items():
+    for key, array in values.items():
         is_single = key in FLAGS and array.size == 1 and array.dtype.kind in NUMERIC  # else refused as it is
         rows[key] = np.where(last, array.reshape(()), 0) if is_single else array
     observations = rows["observations"]
@@ -234,11 +235,11 @@ def rows_of_resets(rows: Mapping[str, np.ndarray]) -> np.ndarray:
 def _stride(observations: np.ndarray, following: np.ndarray) -> int:
     """Returns after how many rows an environment's next row comes; 1 if the rows do not tell."""
     rows = spread_rows(len(observations))[:: max(1, min(len(observations), ROWS_OF_SAMPLE) // 64)]
-    found: list[int] = []
+    strides: list[int] = []
     for row in rows:
         near = observations[row + 1 : row + 1 + MOST_ENVIRONMENTS]
-        found += (np.flatnonzero((near == following[row]).all(axis=1))[:1] + 1).tolist()
-    return int(np.bincount(found).argmax()) if 2 * len(found) > len(rows) else 1
+        strides += (np.flatnonzero((near == following[row]).all(axis=1))[:1] + 1).tolist()
+    return int(np.bincount(strides).argmax()) if 2 * len(strides) > len(rows) else 1
 
 
 def _without_resets(rows: dict[str, np.ndarray], notes: list[Note]) -> dict[str, np.ndarray]:
@@ -258,7 +259,7 @@ def _without_resets(rows: dict[str, np.ndarray], notes: list[Note]) -> dict[str,
 
 
 def _next_rows(array: np.ndarray) -> np.ndarray:
-    """Returns each row's next row; the last one's is itself."""
+    """Returns each row's next row; the last row's is itself."""
     return np.append(array[1:], array[-1:], axis=0)
 
 
@@ -279,7 +280,7 @@ def _counted(rows: Mapping[str, np.ndarray], layout: Layout, source: str, notes:
 
 
 def _share(count: int, rows: Mapping[str, np.ndarray], layout: Layout) -> str:
-    """Returns a count in words, alike in all episodes of a folder, which has one line for all."""
+    """Returns a count in words: the same words for all episodes of a folder, which share a line."""
     return "rows" if layout.is_episode else f"{count:,} of {len(rows['terminals']):,} rows"
 
 
@@ -320,7 +321,7 @@ def qlearning_dataset(
     Row i becomes (o_i, a_i, r_i, terminal_i, o_{i+1}). A row with a time-out, bool[N], is left out, because
     the next row belongs to another episode. So is the last row, unless it is terminal and `keeps_last`. A
     terminal row stays: its mask hides the next observation. `timeouts`, which D4RL's has not, are 1 where the
-    next row was left out as one.
+    next row was left out as a time-out.
 
     Source: `d4rl.qlearning_dataset`, D4RL 1.1, here without its loop over rows. Differs: `keeps_last`.
     """

@@ -1,10 +1,9 @@
-"""Compares data, runs and environments wherever they meet: observations, bounds of actions, rewards.
+"""Compares data with an environment: the observations, and the first rewards of episodes.
 
 Training, fine-tuning, evaluation and collection all use these functions. What differs by design must pass:
 data of other starts and goals, of one start, or of rows in no order; rewards not reached yet.
 """
 
-import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,8 +13,8 @@ import numpy as np
 from xql_jax.data.conventions import all_far
 from xql_jax.data.dataset import Dataset, listed, spread_rows
 from xql_jax.data.starts import FEWEST, Starts, what_was_done
-from xql_jax.errors import EnvironmentFailure, UserError
-from xql_jax.types import ActionBounds, Json
+from xql_jax.errors import EnvironmentFailure
+from xql_jax.types import Json
 
 if TYPE_CHECKING:
     from xql_jax.envs.vector import VectorEnv
@@ -30,11 +29,7 @@ FACTOR = 3.0  # between spreads of first observations
 MOST = 0.75  # of the entries of an observation
 EXACT = 1e-3
 ALL = 0.9  # share of the entries; a few may be constant but for roundings
-SMALL, TINY = 0.5, 0.1  # half the range of an action's entry: that of most, that of any
-REWARDS = 1_000  # online, that are compared with those of the data
-SHARE = 0.2  # of these rewards
-TIMES = 20.0  # by which all of these are smaller than those of the data
-ALLOWED = "--allow_other_bounds (in Python allow_other_bounds=True)"
+SHARE = 0.2  # of the distance between starts, which another order of entries leaves
 NORMALISED = (
     "the data look normalised (VecNormalize, NormalizeObservation): store raw observations, and let "
     "--normalize_observations do it, or give the environment the same wrapper with the data's numbers"
@@ -50,12 +45,12 @@ class Ranges(NamedTuple):
     std: np.ndarray  # f64[O]
     start_std: np.ndarray  # f64[O], over the first rows of episodes
     episodes: int
-    start_mean: np.ndarray | None = None  # f64[O], as the next one None in runs of earlier versions
+    start_mean: np.ndarray | None = None  # f64[O]; as `first_step` None in runs of earlier versions
     first_step: np.ndarray | None = None  # f64[O], the mean |change| in the first steps of episodes
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Ranges":
-        """Returns the ranges of data before any preprocessing; spreads are those of 16,384 rows or starts."""
+        """Returns the ranges of data before any preprocessing; spreads are of up to 16,384 rows or starts."""
         observations, starts = dataset.batch.observations, np.flatnonzero(dataset.begins)
         rows = np.asarray(observations[spread_rows(dataset.size)], np.float64)
         some = starts[spread_rows(len(starts))]
@@ -74,7 +69,7 @@ class Ranges(NamedTuple):
         return cls(**arrays, episodes=int(content["episodes"]))
 
     def as_json(self) -> Json | None:
-        """Returns them as lists of numbers, for config.json; None if an observation has too many entries."""
+        """Returns the ranges as lists of numbers, for config.json; None if an observation is too long."""
         if len(self.mean) > MOST_ENTRIES:
             return None
         return {
@@ -85,7 +80,7 @@ class Ranges(NamedTuple):
 
 
 class Met(NamedTuple):
-    """The observations of an environment."""
+    """What an environment shows at resets, and in the step after them."""
 
     low: np.ndarray  # f32[O], of its Box
     high: np.ndarray  # f32[O]
@@ -93,7 +88,8 @@ class Met(NamedTuple):
     # Returns f32[N, O] of random actions; called if data are beyond its Box.
     explored: Callable[[], np.ndarray]
     second: np.ndarray | None = None  # f32[K, O], after a step by random actions, if it was taken
-    rewards: np.ndarray | None = None  # f64[K], of that step
+    # Returns f64[K] twice, the rewards of first steps: by random actions, and in the middle of the bounds.
+    rewards: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
 
     @classmethod
     def of(cls, env: "VectorEnv", seeds: Sequence[int]) -> "Met":
@@ -102,27 +98,30 @@ class Met(NamedTuple):
         first, second, rewards = _begun(env, seeds, random)
 
         def explored() -> np.ndarray:
-            found: list[np.ndarray] = []
+            observations: list[np.ndarray] = []
             env.reset([seeds[0], *[None] * (env.num_envs - 1)])
-            while env.running.any() and len(found) < STEPS:
-                found.append(env.step(_random_actions(env, random)).final_observations[0])
-            return np.stack(found)
+            while env.running.any() and len(observations) < STEPS:
+                observations.append(env.step(_random_actions(env, random)).final_observations[0])
+            return np.stack(observations)
 
-        return cls(space.low, space.high, first, explored, second, rewards)
+        def both_rewards() -> tuple[np.ndarray, np.ndarray]:
+            return rewards, _begun(env, seeds, random, share=0.0)[2]
+
+        return cls(space.low, space.high, first, explored, second, both_rewards)
 
 
 def _begun(
     env: "VectorEnv", seeds: Sequence[int], random: np.random.Generator, share: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns f32[K, O], f32[K, O] and f64[K]: at resets by the seeds, and what a step gives."""
+    """Returns observations f32[K, O] at resets by the seeds; f32[K, O] and rewards f64[K] a step later."""
     places = env.num_envs
     padded: list[int | None] = [*seeds, *[None] * (-len(seeds) % places)]
-    found = []
+    steps = []
     for i in range(0, len(padded), places):
         first = env.reset(padded[i : i + places])
         step = env.step(_random_actions(env, random, share))
-        found.append((first, step.final_observations, step.rewards))
-    first, second, rewards = (np.concatenate(each)[: len(seeds)] for each in zip(*found, strict=True))
+        steps.append((first, step.final_observations, step.rewards))
+    first, second, rewards = (np.concatenate(each)[: len(seeds)] for each in zip(*steps, strict=True))
     return first, second, rewards
 
 
@@ -133,31 +132,8 @@ def _random_actions(env: "VectorEnv", random: np.random.Generator, share: float 
     return ((low + high) / 2 + drawn * (high - low) / 2).astype(np.float32)
 
 
-def first_rewards_told(
-    dataset: Dataset, met: Met, env: "VectorEnv", seeds: Sequence[int], name: str
-) -> list[str]:
-    """Returns a line if the first rewards of episodes are in another unit than the environment's, else none.
-
-    The first rewards depend little on the policy: they are compared with rewards of random actions, and of
-    actions in the middle of the bounds. Others depend on it, so a better policy's are no other unit.
-    """
-    own = np.asarray(dataset.batch.rewards[dataset.begins], np.float64)
-    if len(own) < FEWEST:
-        return []
-    of_middle = _begun(env, seeds, np.random.default_rng(seeds[0]), share=0.0)[2]
-    seen = [met.rewards, of_middle] if met.rewards is not None else [of_middle]
-    if {all_far(np.abs(own), np.abs(each)) for each in seen} not in ({1}, {-1}):
-        return []
-    ranges = [f"{each.min():.3g} to {each.max():.3g}" for each in (own, seen[0])]
-    return [
-        f"{name}: the first rewards of the data's episodes are {ranges[0]}, the environment's are "
-        f"{ranges[1]}: are they in another unit, or is an offset added? One Q learns from both: give the "
-        "data the environment's rewards"
-    ]
-
-
 def warned(lines: list[str]) -> list[str]:
-    """Returns the lines, of which it warns."""
+    """Warns of each of the lines, and returns them."""
     for line in lines:
         LOG.warning(line)
     return lines
@@ -168,16 +144,36 @@ def compared(
 ) -> list[str]:
     """Warns if data cannot be those of the environment, which is reset with the seeds; returns the lines.
 
-    `dataset` is given where the first rewards of its episodes are to be compared, too.
+    With a `dataset`, the first rewards of its episodes are compared, too.
     """
     try:
         met = Met.of(env, seeds)
         told = observations_told(data, met, name)
         if dataset is not None:
-            told += first_rewards_told(dataset, met, env, seeds, name)
+            told += first_rewards_told(dataset, met, name)
     except EnvironmentFailure as error:  # by a random action, which no policy may ever choose
         told = [f"{error}; so how its episodes begin is not compared with the data"]
     return warned(told)
+
+
+def first_rewards_told(dataset: Dataset, met: Met, name: str) -> list[str]:
+    """Returns a line if the first rewards of episodes are in another unit than the environment's, else none.
+
+    The first rewards depend little on the policy: they are compared with rewards of random actions, and of
+    actions in the middle of the bounds. Later rewards depend on it, so a better policy's are no other unit.
+    """
+    own = np.asarray(dataset.batch.rewards[dataset.begins], np.float64)
+    if len(own) < FEWEST or met.rewards is None:
+        return []
+    of_random, of_middle = met.rewards()
+    if {all_far(np.abs(own), np.abs(rewards)) for rewards in (of_random, of_middle)} not in ({1}, {-1}):
+        return []
+    ranges = [f"{rewards.min():.3g} to {rewards.max():.3g}" for rewards in (own, of_random)]
+    return [
+        f"{name}: the first rewards of the data's episodes are {ranges[0]}, the environment's are "
+        f"{ranges[1]}: are they in another unit, or is an offset added? One Q learns from both: give the "
+        "data the environment's rewards"
+    ]
 
 
 def observations_told(data: Ranges, met: Met, name: str) -> list[str]:
@@ -205,7 +201,7 @@ def observations_told(data: Ranges, met: Met, name: str) -> list[str]:
 def _difference(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
     """Returns the entries that differ, the clearest first, and the usual cause; None if data may be right.
 
-    What begins elsewhere is no fault yet: starts of data may be others, wider, or a single one.
+    Starts elsewhere are no fault yet: the starts of data may be others, wider, or a single state.
     """
     if told := _of_starts(data, met):
         return told
@@ -241,12 +237,12 @@ def _difference(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
     if is_far.sum() >= max(1, share * varies.sum()):
         return clearest(is_far), scaled
     tells = has_spread & (data.start_std < 0.5 * data.std)  # else rows may begin anywhere
-    for found, factor in ((tells, ratios), _factors(own, first)):
-        common = float(np.median(factor[found])) if found.sum() > 1 else 0.0
-        is_common = np.abs(factor[found] - common).max(initial=0.0) < np.log(FACTOR) / 2
+    for known, factor in ((tells, ratios), _factors(own, first)):
+        common = float(np.median(factor[known])) if known.sum() > 1 else 0.0
+        is_common = np.abs(factor[known] - common).max(initial=0.0) < np.log(FACTOR) / 2
         scaled_too = np.abs(own[3] - np.exp(common) * first[3]) <= own[-1] - own[0] + 0.1 * np.abs(own[3])
-        if is_common and abs(common) > np.log(FACTOR) and scaled_too[found].all():
-            return clearest(found), f"the data's are {np.exp(common):.3g} times as large: {scaled}"
+        if is_common and abs(common) > np.log(FACTOR) and scaled_too[known].all():
+            return clearest(known), f"the data's are {np.exp(common):.3g} times as large: {scaled}"
     is_wide = (own[-1] - own[0] > 0.3 * whole) & (data.episodes >= 4 * FEW)
     is_out = varies & is_wide & (np.maximum(below.min(axis=0), above.min(axis=0)) > 0.01 * whole)
     if 2 * is_out.sum() >= varies.sum() > 1:
@@ -258,7 +254,7 @@ def _difference(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
 
 
 def _fitted(data: Ranges, varies: np.ndarray) -> str:
-    """Returns what the entries of data have exactly, if only numbers fitted to them can give it; else ""."""
+    """Returns in words which exact means or bounds tell of numbers fitted to the data; "" if none do."""
     if (np.abs(data.mean) < EXACT * data.std)[varies].mean() > ALL:
         return "the entries of the data have the mean 0: were their means subtracted?"
     for low in (0.0, -1.0):
@@ -269,7 +265,7 @@ def _fitted(data: Ranges, varies: np.ndarray) -> str:
 
 
 def _of_starts(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
-    """Returns the entries in which episodes begin otherwise than resets do, if it is known what was done."""
+    """Returns the entries that begin unlike resets, if a simple change explains it; else None."""
     if data.start_mean is None or data.first_step is None:
         return None
     own = Starts(data.start_mean, data.start_std, data.first_step, data.episodes)
@@ -279,12 +275,12 @@ def _of_starts(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
 def _factors(own: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns which entries begin in narrow ranges away from 0, bool[O], and the logs of their ratios."""
     narrow = [np.abs(each[3]) > 5 * (each[-1] - each[0]) for each in (own, first)]
-    found = narrow[0] & narrow[1] & (own[3] * first[3] > 0)
-    return found, np.log(np.divide(own[3], first[3], out=np.ones_like(own[3]), where=found))
+    known = narrow[0] & narrow[1] & (own[3] * first[3] > 0)
+    return known, np.log(np.divide(own[3], first[3], out=np.ones_like(own[3]), where=known))
 
 
 def _beyond_box(data: Ranges, met: Met) -> np.ndarray:
-    """Returns bool[O], where 1% of the data or more are beyond the Box, to which the environment keeps."""
+    """Returns bool[O], the entries with 1% of the data beyond a Box to which the environment keeps."""
     with np.errstate(over="ignore", invalid="ignore"):
         low, high = met.low.astype(np.float64), met.high.astype(np.float64)
         slack = np.where(
@@ -328,122 +324,3 @@ def _width(own: np.ndarray, first: np.ndarray, std: np.ndarray) -> np.ndarray:
 
 def _quantiles(rows: np.ndarray) -> np.ndarray:
     return np.quantile(rows, QUANTILES, axis=0)
-
-
-def check_bounds(own: ActionBounds, others: ActionBounds, run: str, environment: str) -> None:
-    """Raises UserError if an environment takes other actions than the run's; unknown bounds are ±1."""
-    size = max(len(own.low), len(others.low))
-    ours, theirs = (np.array(bounds.filled(size)) for bounds in (own, others))
-    if ours.shape != theirs.shape:
-        return  # `check_fits` tells of sizes
-    differs = ~np.isclose(ours, theirs, rtol=1e-5, atol=1e-9).all(axis=0)
-    if differs.any():
-        entry = int(differs.argmax())
-        raise UserError(
-            f"{run}: its actions are {ours[0, entry]:g} to {ours[1, entry]:g} in entry {entry}, and "
-            f"{environment} takes {theirs[0, entry]:g} to {theirs[1, entry]:g}: did the run learn for "
-            f"another environment? {ALLOWED} acts in the run's units all the same"
-        )
-
-
-def check_units(range_: ActionBounds, others: ActionBounds, run: str, environment: str) -> None:
-    """Raises UserError if the actions of data, of unknown bounds, are too small to be scaled from ±1."""
-    if not range_.low or others.are_unit or not (small := small_entries(np.array(range_))).size:
-        return
-    entry = int(small[0])
-    raise UserError(
-        f"{run}: trained on data alone, whose actions are {range_.low[entry]:g} to {range_.high[entry]:g} in "
-        f"entry {entry}; {environment} takes {others.low[entry]:g} to {others.high[entry]:g}, so they are no "
-        f"share of its bounds: train with --env_name, which scales them by the bounds; {ALLOWED} leaves them "
-        "in the data's units"
-    )
-
-
-def action_range(actions: np.ndarray) -> ActionBounds:
-    """Returns the range of actions f32[N, A] by entry."""
-    return ActionBounds(*(tuple(map(float, each)) for each in (actions.min(axis=0), actions.max(axis=0))))
-
-
-def small_entries(actions: np.ndarray) -> np.ndarray:
-    """Returns the entries of actions f32[N, A] in so small a unit that ±1 cannot be their bounds.
-
-    Most entries have less than half of that range, or one has less than a tenth; constant ones do not count.
-    """
-    reach = (actions.max(axis=0) - actions.min(axis=0)) / 2
-    moving = reach > 0
-    if moving.any() and np.median(reach[moving]) < SMALL:
-        return np.flatnonzero(moving & (reach < SMALL))
-    return np.flatnonzero(moving & (reach < TINY))
-
-
-def small_units_told(dataset: Dataset) -> list[str]:
-    """Returns a line for each source of data without a task whose actions are in small units."""
-    lines = []
-    for source in dataset.sources():
-        actions = source.batch.actions
-        if (small := small_entries(actions)).size:
-            entry, least, most = int(small[0]), actions.min(axis=0), actions.max(axis=0)
-            lines.append(
-                f"{source.source}: actions are in small units: entries {listed(small)}, entry {entry} "
-                f"of {least[entry]:.3g} to {most[entry]:.3g}. Without a task the bounds are taken to be ±1, "
-                "so Q hardly sees such actions: divide them by their bounds, and multiply the policy's by "
-                "these; or give an --env_name, whose bounds do both"
-            )
-    return lines
-
-
-@dataclasses.dataclass
-class FirstRewards:
-    """Compares the first online rewards of fine-tuning with the data's, and warns once.
-
-    Args:
-        rewards: f32[N] of the data, as learners see them.
-        to_environment: turns rewards into the environment's units, for the line.
-        steps: of each member to compare.
-    """
-
-    rewards: np.ndarray
-    to_environment: Callable[[np.ndarray], np.ndarray]
-    steps: int = REWARDS
-    _seen: list[np.ndarray] = dataclasses.field(default_factory=list)
-
-    def __call__(self, step: int, rewards: np.ndarray) -> None:
-        """Takes the members' rewards f32[M, n] of the online steps from `step` on."""
-        if step >= self.steps:
-            return
-        self._seen.append(rewards.ravel())
-        if step + rewards.shape[1] < self.steps:
-            return
-        online = np.concatenate(self._seen)
-        if why := difference_of_rewards(self.rewards, online):
-            ours, theirs = map(self.to_environment, (self.rewards, online))
-            LOG.warning(
-                f"the first {online.size:,} online rewards are {theirs.min():.4g} to {theirs.max():.4g}, the "
-                f"data's {ours.min():.4g} to {ours.max():.4g}: {why}? One Q learns from both: give the data "
-                "the environment's rewards"
-            )
-
-
-def difference_of_rewards(rewards: np.ndarray, online: np.ndarray) -> str:
-    """Returns how online rewards contradict the data's, f32[N] each, in words; "" if they may agree.
-
-    A new policy may do worse than the data, and sparse rewards may all be 0. But few of its rewards are
-    beyond all of the data's, not all are better than most of these, and some are nearly as large.
-    """
-    rewards, online = (np.asarray(each, np.float64) for each in (rewards, online))
-    least, most = rewards.min(), rewards.max()
-    size = max(abs(least), abs(most))
-    rounding = 1e-3 * size
-    margin = max((most - least) / 2, 0.1 * size)
-    if least >= 0 < most and online.max() <= 0 and (online < -rounding).mean() > SHARE:
-        return "another sign, or costs in place of rewards"
-    if most <= 0 > least and online.min() >= 0 and (online > rounding).mean() > SHARE:
-        return "another sign, or rewards in place of costs"
-    if ((online < least - margin) | (online > most + margin)).mean() > SHARE:
-        return "another unit or offset"
-    if online.min() > np.quantile(rewards, 0.75) + rounding:
-        return "another unit or offset, as 0 and 1 beside -1 and 0"
-    given, met = (np.abs(each[each != 0]) for each in (rewards, online))
-    if given.size and met.size and met.max() * TIMES < np.quantile(given, 0.95):
-        return "another unit"
-    return ""

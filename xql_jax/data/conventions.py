@@ -31,9 +31,9 @@ def differences(sources: Sequence[Dataset]) -> list[str]:
     return told
 
 
-def shared_rows(one: Dataset, other: Dataset) -> float:
-    """Returns the share of the smaller one's observations with actions that the other has, rounded."""
-    small, large = sorted((one, other), key=lambda each: each.size)
+def shared_rows(source: Dataset, other: Dataset) -> float:
+    """Returns the share of the smaller source's observations and actions, rounded, that the larger has."""
+    small, large = sorted((source, other), key=lambda each: each.size)
     rows, every = (
         _rounded(np.column_stack(each.batch[:2])) for each in (small.part(spread_rows(small.size)), large)
     )
@@ -70,7 +70,7 @@ def _rewards(ours: Dataset, theirs: Dataset) -> Iterator[str]:
 
 
 def _is_scaled(ours: Dataset, theirs: Dataset, sizes: np.ndarray, their_sizes: np.ndarray) -> bool:
-    """Whether one source's nonzero rewards, of these sizes, are those of the other times a factor."""
+    """Whether a source's nonzero rewards, of these sizes, are the other source's times a factor."""
     values = np.unique(sizes), np.unique(their_sizes)
     if max(map(len, values)) <= FEW_VALUES:
         apart = not np.isin(*values).any()
@@ -83,12 +83,12 @@ def _is_scaled(ours: Dataset, theirs: Dataset, sizes: np.ndarray, their_sizes: n
 
 def all_far(sizes: np.ndarray, others: np.ndarray) -> int:
     """Returns 1 or -1 if the sizes f64[N] are far above or below the others: the small and the large ones."""
-    found = {_far(*(float(np.quantile(each, q)) for each in (sizes, others))) for q in (0.1, 0.5, 0.9)}
-    return found.pop() if len(found) == 1 else 0
+    signs = {_far(*(float(np.quantile(each, q)) for each in (sizes, others))) for q in (0.1, 0.5, 0.9)}
+    return signs.pop() if len(signs) == 1 else 0
 
 
 def _far(size: float, other: float, factor: float = FACTOR) -> int:
-    """Returns 1 or -1 if the first size is far above or below the other; 0 if not, or if one is 0."""
+    """Returns 1 or -1 if the first size is far above or below the other; 0 if not, or if a size is 0."""
     if min(size, other) <= 0:
         return 0
     return int(size >= factor * other) - int(other >= factor * size)

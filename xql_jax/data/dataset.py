@@ -1,4 +1,4 @@
-"""A dataset in memory: its transitions and trajectories, the units of its actions, several made one."""
+"""A dataset in memory: its transitions and trajectories, checks, the units of actions, and parts of it."""
 
 import dataclasses
 import hashlib
@@ -12,6 +12,7 @@ import numpy as np
 
 from xql_jax.data.memory import check_memory
 from xql_jax.data.sampling import Trajectories
+from xql_jax.data.steps import jumps
 from xql_jax.errors import UserError
 from xql_jax.suites.tasks import References
 from xql_jax.types import ActionBounds, Batch
@@ -21,17 +22,14 @@ SOURCE_PREFIXES = ("minari:", "ogbench:")  # of sources that are no plain files
 
 LOG = logging.getLogger(__name__)
 ROWS_OF_SAMPLE = 16_384
-ROUNDING = 1e-3  # of actions within ±1, so that bounds in half precision are no mistake
 SMALL_RANGE = 0.01
-CLEARLY = 0.9  # share of pairs in which one kind of step is larger than another, see `exceeds`
-JUMP = 1e-6  # in D4RL's own files a next observation farther than this from the next row's is a jump
-SINGLE, HALF = 1e-6, 2.0**-9  # relative size of some roundings in float32, in float16
-MOST_TURNS = 128  # environments
+ROUNDING = 1e-3  # of actions within ±1, so that bounds in half precision are no mistake
 ACTION_UNITS_REMEDY = "if the actions are normalised to ±1, scale them to the bounds"
+JUMP = 1e-6  # in D4RL's own files a next observation farther than this from the next row's is a jump
 
 
 class Note(NamedTuple):
-    """How a source was read, where it might surprise."""
+    """A line on how a source was read, if a user may not expect it."""
 
     text: str
     is_suspicion: bool = False  # then it is warned of, as all `suspicions` are
@@ -42,7 +40,7 @@ class Note(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Transitions in file order, N of them, on the host."""
+    """N transitions in the order of the source, on the host."""
 
     # NumPy float32, C-contiguous, the leading axis is all transitions. Or Trajectories, to draw windows from.
     batch: Any
@@ -50,7 +48,7 @@ class Dataset:
     source: str  # the file or files, for messages
     references: References | None = None  # if the data contain them
     notes: tuple[Note, ...] = ()
-    # bool[N], each episode's first transition. Unless it is given, where a trajectory begins; but an episode
+    # bool[N], each episode's first transition. By default where a trajectory begins; but an episode
     # may go on after a terminal, as OGBench's do after success.
     begins: np.ndarray = None  # type: ignore[assignment]  # made by __post_init__
     # bool[N], the ends that the source states. Others are jumps, which nothing explains, and the last row.
@@ -81,21 +79,20 @@ class Dataset:
         """bool[N], the transitions that end in a terminal state."""
         return np.asarray(self.batch.masks == 0)
 
-    def take(self, indices: np.ndarray | slice) -> Any:
-        """Returns transitions i64[K], each below N, in that order: float32 fields [K, ...]; or windows."""
-        if isinstance(indices, slice):  # views
-            return jax.tree.map(lambda field: field[indices], self.batch)
+    def take(self, indices: np.ndarray) -> Any:
+        """Returns the transitions of rows i64[K], in that order: f32[K, ...] fields, or windows."""
         if isinstance(self.batch, Trajectories):
             return self.batch.windows(indices)
         return jax.tree.map(lambda field: np.take(field, indices, axis=0), self.batch)
 
     def part(self, rows: np.ndarray | slice) -> "Dataset":
-        """Returns the dataset of these rows i64[K] only, in that order."""
+        """Returns the dataset of these rows i64[K] only, in that order. A slice of rows is not copied."""
+        batch = jax.tree.map(lambda field: field[rows], self.batch)
         flags = {name: getattr(self, name)[rows] for name in ("ends", "begins", "stated")}
-        return dataclasses.replace(self, batch=self.take(rows), parts=(), **flags)
+        return dataclasses.replace(self, batch=batch, parts=(), **flags)
 
     def sources(self) -> "Iterator[Dataset]":
-        """Yields the rows of each source that was joined, under its name."""
+        """Yields the dataset of each source that was joined, under the source's name."""
         start = 0
         for name, size in self.parts or [(self.source, self.size)]:
             yield dataclasses.replace(self.part(slice(start, start + size)), source=name)
@@ -110,7 +107,7 @@ class Dataset:
         return summed(self.batch.rewards, self.ends)
 
     def fingerprint(self) -> str:
-        """Returns a digest of the size and of all transitions, without `ends` and the length of windows.
+        """Returns a digest of the size and of all transitions, but not of `ends` or of the length of windows.
 
         It is part of a run's identity: a run is never resumed with other data of the same name.
         """
@@ -128,9 +125,9 @@ class Dataset:
 
 
 def summed(rewards: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Returns f64[T], the sums of rewards f32[N] up to each end, after the one before.
+    """Returns f64[T], the sum of the rewards f32[N] of each trajectory, by its end bool[N].
 
-    Each trajectory is summed by itself, so that equal ones have equal sums.
+    Each trajectory is summed by itself, so that equal trajectories have equal sums.
     """
     stops = np.flatnonzero(ends) + 1
     if not stops.size:
@@ -143,35 +140,28 @@ def spread_rows(size: int) -> np.ndarray:
     return np.linspace(0, size - 1, min(size, ROWS_OF_SAMPLE)).astype(np.int64)
 
 
+def best_trajectories(dataset: Dataset, share: float) -> Dataset:
+    """Returns the episodes with the highest returns, as many as fit into a share of the rows, at least one.
+
+    That is the data of 10%BC (Chen et al. 2021). UserError if the rows are in no order.
+    """
+    if share == 1.0:
+        return dataset
+    check_order(dataset, "the trajectories of the highest returns are to be chosen")
+    episodes = dataclasses.replace(dataset, ends=np.append(dataset.begins[1:], True))
+    lengths = episodes.trajectory_lengths()
+    best_first = np.argsort(-episodes.trajectory_returns(), kind="stable")
+    fits = np.cumsum(lengths[best_first]) <= share * dataset.size
+    number = max(1, np.argmin([*fits, False]))  # of episodes before the first that does not fit
+    is_kept = np.isin(np.arange(len(lengths)), best_first[:number])
+    part = dataset.part(np.flatnonzero(np.repeat(is_kept, lengths)))
+    part.stated[-1] |= not is_kept.all()  # others are there, so it did not merely stop with the data
+    return part
+
+
 def drawn_rows(size: int, number: int, seed: int) -> np.ndarray:
     """Returns i64[number], rows drawn without replacement, ascending, the same for the same seed."""
     return np.sort(np.random.default_rng(seed).permutation(size)[:number])
-
-
-def as_learners_see(dataset: Dataset, bounds: ActionBounds) -> Dataset:
-    """Returns the dataset with actions scaled from the environment's bounds to ±1; UserError if beyond these.
-
-    Notes if they lie within ±1 already, although the bounds are wider: their units are not certain.
-    """
-    if bounds.are_unit:
-        return dataset
-    given = dataset.batch.actions
-    check_spaces(dataset, dataset.observation_dim, len(bounds.low), "the environment")
-    actions = bounds.to_learner(given)
-    row, entry = np.unravel_index(np.abs(actions).argmax(), actions.shape)
-    low, high = bounds.low[entry], bounds.high[entry]
-    if abs(actions[row, entry]) > 1 + ROUNDING:
-        raise UserError(
-            f"{dataset.source}: entry {entry} of the actions is {given[row, entry]:g} in transition {row}, "
-            f"beyond the environment's bounds {low:g} to {high:g}: {ACTION_UNITS_REMEDY}; if they are not, "
-            "clip them"
-        )
-    notes = dataset.notes
-    if np.abs(given).max() <= 1 < max(*map(abs, bounds.low), *bounds.high):
-        text = f"all actions are within ±1, and the environment takes {low:g} to {high:g} in entry {entry}"
-        notes = (*notes, Note(f"{text}: {ACTION_UNITS_REMEDY}", is_suspicion=True))
-    batch = dataset.batch._replace(actions=actions)
-    return dataclasses.replace(dataset, batch=batch, notes=notes)
 
 
 def name_of(source: str | Dataset) -> str:
@@ -202,19 +192,18 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str, as_iql: bool
     return Dataset(Batch._make(fields), ends, source, begins=np.append(True, stops)[:-1], stated=stated)
 
 
-def known_successors(dataset: Dataset, why: str) -> np.ndarray:
-    """Returns bool[N]: the next row goes on, or a terminal ends. UserError if the rows are in no order."""
+def check_order(dataset: Dataset, why: str) -> None:
+    """Raises UserError if the rows of a source are in no order, and says why the order is needed."""
     for source in dataset.sources():
         if told := out_of_order(source):
             raise UserError(
                 f"{source.source}: {told}, but {why}: are the rows shuffled, or a part of the data? Give all "
                 "in the order in which they were recorded"
             )
-    return ~dataset.ends | dataset.terminals
 
 
 def out_of_order(dataset: Dataset) -> str:
-    """Returns how many rows do not lead to the next one, and by how much they miss it, if these are most."""
+    """Returns in words how many rows do not lead to the next row, and how far off they are; "" if few are."""
     if 2 * (count := np.count_nonzero(jumping_rows(dataset))) <= max(2, dataset.size):
         return ""
     observations, following = dataset.batch.observations, dataset.batch.next_observations
@@ -225,32 +214,8 @@ def out_of_order(dataset: Dataset) -> str:
     )
 
 
-def turns(observations: np.ndarray) -> int:
-    """Returns the number of environments that filled rows f32[N, O] in turn; 1 if none did.
-
-    A row is then like the row so many rows later, and unlike all rows between them. A motion that repeats
-    itself is like the next row, too.
-    """
-    most = min(MOST_TURNS, len(observations) // 4)
-    if most < 2:
-        return 1
-    rows = np.linspace(0, len(observations) - 2 * most - 1, 512).astype(np.int64)
-    scale = observations[spread_rows(len(observations))].std(axis=0)
-    columns = (observations / np.where(scale > 0, scale, 1))[:, scale > 0]
-    if not columns.shape[1]:
-        return 1
-    distances = np.array(
-        [np.median(np.abs(columns[rows + by] - columns[rows]).mean(axis=1)) for by in range(1, 2 * most + 1)]
-    )
-    for number in range(2, most + 1):
-        between, again = distances[: number - 1], distances[[number - 1, 2 * number - 1]]
-        if again[0] < 0.5 * between.min() and again[1] < 0.8 * between.min() > 0.5 * between.max():
-            return number
-    return 1
-
-
 def jumping_rows(dataset: Dataset) -> np.ndarray:
-    """Returns bool[N], where a trajectory ends though nothing says so; many if the rows are in no order."""
+    """Returns bool[N], where a trajectory ends though nothing says so: at many rows if these are shuffled."""
     return dataset.ends & ~dataset.stated & ~dataset.terminals
 
 
@@ -259,51 +224,8 @@ def alike(least: float, most: float) -> bool:
     return most - least <= SMALL_RANGE * max(abs(least), abs(most))
 
 
-def jumps(next_observations: np.ndarray, observations: np.ndarray, are_marked: bool) -> np.ndarray:
-    """Returns bool[N - 1]: the next observation, f32[N, O], is not the next row's, even if it was rounded.
-
-    If ends are marked, or one of the two was in half precision, a rounding is what half precision loses.
-    """
-    with np.errstate(over="ignore"):
-        halves = [(each.astype(np.float16) == each).all() for each in (next_observations, observations)]
-    is_coarse = are_marked or halves[0] != halves[1]
-    return differ(next_observations[:-1], observations[1:], HALF if is_coarse else SINGLE)
-
-
-def differ(vectors: np.ndarray, others: np.ndarray, rounding: float = SINGLE) -> np.ndarray:
-    """Returns bool[N]: an entry of f32[N, O] differs from the other by more than this share of its size.
-
-    Its size is its own and, as numbers may have been shifted to be scaled, the mean one of its column.
-    """
-    mean = np.abs(others).sum(axis=0, dtype=np.float64) / max(1, len(others))
-    with np.errstate(over="ignore"):  # a difference that overflows is one
-        return (np.abs(vectors - others) > rounding * (np.abs(others) + np.float32(mean))).any(axis=1)
-
-
-def step_sizes(observations: np.ndarray, following: np.ndarray, *rows: np.ndarray) -> "Iterator[np.ndarray]":
-    """Yields for each i64[K], row numbers, f64[K], how far their steps are from f32[N, O] to f32[N, O].
-
-    That is the largest over the entries, each in units of its own mean step in the first rows.
-    """
-    moved = [np.abs(following[each] - observations[each], dtype=np.float64) for each in rows]
-    size = moved[0].mean(axis=0) + np.finfo(np.float32).tiny
-    yield from ((each / size).max(axis=1) for each in moved)
-
-
-def exceeds(numbers: np.ndarray, others: np.ndarray) -> float:
-    """Returns the share of pairs in which one of the numbers is above one of the others; a tie is a half."""
-    ranked = np.sort(others)
-    below = np.searchsorted(ranked, numbers, "left") + np.searchsorted(ranked, numbers, "right")
-    return float(below.mean() / (2 * len(others))) if len(numbers) and len(others) else 0.5
-
-
-def are_larger(numbers: np.ndarray, others: np.ndarray) -> bool:
-    """Whether the numbers are larger than nearly all others; one or two must be larger than all."""
-    return exceeds(numbers, others) > (CLEARLY if len(numbers) > 2 else 1 - 1e-3)
-
-
 def check_spaces(dataset: Dataset, observation_dim: int, action_dim: int, name: str) -> None:
-    """Raises UserError unless the dataset's dimensions are those of `name`, an environment or other data."""
+    """Raises UserError unless the dataset has the dimensions of `name`, an environment or other data."""
     for what, ours, theirs in (
         ("observations", dataset.observation_dim, observation_dim),
         ("actions", dataset.action_dim, action_dim),
@@ -312,10 +234,45 @@ def check_spaces(dataset: Dataset, observation_dim: int, action_dim: int, name: 
             raise UserError(f"{dataset.source}: {what} have {ours} entries, those of {name} have {theirs}")
 
 
+def with_scaled_actions(dataset: Dataset, bounds: ActionBounds) -> Dataset:
+    """Returns the dataset with actions scaled from the environment's bounds to ±1; UserError if beyond these.
+
+    A note warns of a source whose actions lie within ±1 already, although the bounds are wider: their units
+    are not certain.
+    """
+    if bounds.are_unit:
+        return dataset
+    check_spaces(dataset, dataset.observation_dim, len(bounds.low), "the environment")
+    notes = [*dataset.notes]
+    for source in dataset.sources():
+        if note := _unit_note(source, bounds):
+            notes.append(note._replace(text=f"{source.source}: {note}") if dataset.parts else note)
+    batch = dataset.batch._replace(actions=bounds.to_learner(dataset.batch.actions))
+    return dataclasses.replace(dataset, batch=batch, notes=tuple(notes))
+
+
+def _unit_note(source: Dataset, bounds: ActionBounds) -> Note | None:
+    """Returns a note if the actions may be within ±1 instead of the bounds; UserError if they are beyond."""
+    actions = source.batch.actions
+    scaled = bounds.to_learner(actions)
+    row, entry = np.unravel_index(np.abs(scaled).argmax(), scaled.shape)
+    low, high = bounds.low[entry], bounds.high[entry]
+    if abs(scaled[row, entry]) > 1 + ROUNDING:
+        raise UserError(
+            f"{source.source}: entry {entry} of the actions is {actions[row, entry]:g} in transition {row}, "
+            f"beyond the environment's bounds {low:g} to {high:g}: {ACTION_UNITS_REMEDY}; if they are not, "
+            "clip them"
+        )
+    if np.abs(actions).max() <= 1 < max(*map(abs, bounds.low), *bounds.high):
+        text = f"all actions are within ±1, and the environment takes {low:g} to {high:g} in entry {entry}"
+        return Note(f"{text}: {ACTION_UNITS_REMEDY}", is_suspicion=True)
+    return None
+
+
 def joined(datasets: Sequence[Dataset]) -> Dataset:
     """Concatenates the datasets in their order; no trajectory continues from one into the next.
 
-    References count if all datasets that bring some agree.
+    Reference returns count if all datasets that bring any agree.
     """
     first, *others = datasets
     if not others:
@@ -339,9 +296,9 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
     )
 
 
-def checked_references(given: Sequence[object], source: str) -> References | None:
-    """Returns the given returns of a random policy and of an expert, if any; UserError if they are unfit."""
-    low, high = given
+def checked_references(returns: Sequence[object], source: str) -> References | None:
+    """Returns the returns of a random policy and of an expert, if not None; UserError if they are unfit."""
+    low, high = returns
     if low is None and high is None:
         return None
     if not (isinstance(low, int | float) and isinstance(high, int | float) and 0 < high - low < math.inf):

@@ -41,9 +41,9 @@ MINARI_REFERENCES = ("ref_min_score", "ref_max_score")  # returns of a random po
 
 def read_npz_folder(folder: Path, layout: Layout) -> Dataset:
     """Reads every `.npz` in the folder, sorted by name, as an episode; a note names what else is there."""
-    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    paths = [path for path in found if path.suffix.lower() == ".npz"]
-    others = [path for path in found if path not in paths]
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    paths = [path for path in entries if path.suffix.lower() == ".npz"]
+    others = [path for path in entries if path not in paths]
     if not paths:
         raise UserError(f"{folder}: no .npz file in this directory; {_what_else(folder, others)}")
     check_memory(sum(path.stat().st_size for path in paths if path.is_file()), str(folder))
@@ -125,7 +125,7 @@ def _minari_folder(name: str) -> Path:
         for folder in (place, place / "data"):
             if (folder / "metadata.json").is_file():
                 return folder
-    known = [str(found.parents[1].relative_to(root)) for found in root.glob("**/data/metadata.json")]
+    known = [str(file.parents[1].relative_to(root)) for file in root.glob("**/data/metadata.json")]
     here = f"nearest there: {nearest(name, known)}" if known else "there is none yet"
     raise UserError(
         f"minari:{name}: no such dataset in {root} ({here}); `minari download {name}` fetches it, "

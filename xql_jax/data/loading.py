@@ -1,4 +1,4 @@
-"""Loads a dataset from any source: a file, a folder, a library, or the task's own file, which it fetches."""
+"""Loads a dataset from any source: a file, a folder, a library, or the task's own file, which is fetched."""
 
 import dataclasses
 import functools
@@ -15,52 +15,50 @@ import h5py
 import tqdm
 
 from xql_jax.data.arrays import Layout, brief
-from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, Dataset, as_learners_see, joined
+from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, Dataset, joined
 from xql_jax.data.names import RECIPES
 from xql_jax.data.readers import read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
 from xql_jax.files import replacing
 from xql_jax.files.paths import located
 from xql_jax.suites.tasks import Task
-from xql_jax.types import UNKNOWN, ActionBounds
 
 TIMEOUT = 60.0  # seconds, to connect and without a byte
 
 
 def load_dataset(
-    task: Task | None,
-    sources: Sequence[str | Dataset],
-    bounds: ActionBounds = UNKNOWN,
-    unused_arrays: Collection[str] = (),
+    task: Task | None, sources: Sequence[str | Dataset], unused_arrays: Collection[str] = ()
 ) -> Dataset:
     """Loads the given sources, or the task's own dataset if there are none; does no preprocessing.
 
     Args:
         task: also gives the episode limit for files without time-outs. It may be None if there are sources.
         sources: see docs/data.md; or datasets that are in memory already.
-        bounds: of the environment's actions, which are scaled to ±1. Unknown bounds leave them as they are.
-        unused_arrays: names of arrays that are as if the sources had them not.
+        unused_arrays: names of arrays that are read past.
     """
-    if not sources:
-        if task is None:
-            raise UserError("no data: name a D4RL task or give a dataset file")
-        path, reader = task_file(task), task.suite.reader
-        sources = [pkgutil.resolve_name(reader)(path, task) if reader else str(path)]
+    if not sources and task is None:
+        raise UserError("no data: name a D4RL task or give a dataset file")
     layout = Layout(task.episode_limit if task else None, unused=unused_arrays)
-    parts = [source if isinstance(source, Dataset) else _read(source, layout, task) for source in sources]
+    parts = [_read(source, layout, task) for source in sources or [None]]
     if empty := [part.source for part in parts if not part.size]:
         raise UserError(
             f"{empty[0]}: no transition is left: each row is the last of an episode that was cut off"
         )
-    parts = [as_learners_see(part, bounds) for part in parts]
     for index, part in enumerate(parts if len(parts) > 1 else ()):
         notes = tuple(note._replace(text=f"{part.source}: {note}") for note in part.notes)
         parts[index] = dataclasses.replace(part, notes=notes)
     return joined(parts)
 
 
-def _read(source: str, layout: Layout, task: Task | None) -> Dataset:
-    """Reads one source of `load_dataset` into memory."""
+def _read(source: str | Dataset | None, layout: Layout, task: Task | None) -> Dataset:
+    """Reads one source of `load_dataset` into memory; None is the task's own file."""
+    if isinstance(source, Dataset):
+        return source
+    if source is None:
+        assert task is not None
+        source = str(task_file(task))
+        if task.suite.reader:
+            return pkgutil.resolve_name(task.suite.reader)(Path(source), task)
     kind, _, place = source.partition(":")
     if kind == "ogbench":
         return read_ogbench(located(place), task, layout)
@@ -82,7 +80,7 @@ def _read(source: str, layout: Layout, task: Task | None) -> Dataset:
 
 def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[str | int]] | None:
     """Returns name, size in bytes and SHA-256 of each file that is read; None if there is none to read."""
-    found: list[list[str | int]] = []
+    contents: list[list[str | int]] = []
     for source in sources or ([str(cached_file(task))] if task else []):
         if not isinstance(source, str):
             return None
@@ -93,12 +91,18 @@ def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[str
         try:
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
                 if not file.is_dir():
-                    one = file.stat()
-                    facts = one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino, one.st_dev
-                    found.append([file.name, one.st_size, _sha256(file, *facts)])
+                    status = file.stat()
+                    facts = (
+                        status.st_size,
+                        status.st_mtime_ns,
+                        status.st_ctime_ns,
+                        status.st_ino,
+                        status.st_dev,
+                    )
+                    contents.append([file.name, status.st_size, _sha256(file, *facts)])
         except OSError:
             return None
-    return found
+    return contents
 
 
 @functools.cache

@@ -15,8 +15,8 @@ GROUPS = (("", "max", "current"), ("memory/", "limit_in_bytes", "usage_in_bytes"
 def free_memory(root: Path = Path("/sys/fs/cgroup")) -> int:
     """Returns the bytes that are free on the host, within SLURM's limit and the container's, in `root`."""
     free = [psutil.virtual_memory().available]
-    given = ("MEM_PER_NODE", "MEM_PER_CPU", "CPUS_ON_NODE")  # in MiB; 0: all of the node's
-    values = [os.environ.get(f"SLURM_{name}", "") for name in given]
+    settings = ("MEM_PER_NODE", "MEM_PER_CPU", "CPUS_ON_NODE")  # in MiB; 0: all of the node's
+    values = [os.environ.get(f"SLURM_{name}", "") for name in settings]
     node, cpu, cpus = (int(value) if value.isdigit() else 0 for value in values)
     if job := (node or cpu * cpus) * 2**20:
         free.append(job - psutil.Process().memory_info().rss)

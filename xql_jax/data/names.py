@@ -71,8 +71,8 @@ def by_meaning(names: Collection[str], required: Collection[str], source: str) -
 
     UserError if a required one is missing, or an unknown one may concern ends, the order or next states.
     """
-    found = {ours: theirs for ours in NAMES if (theirs := [n for n in names if OUR_NAMES.get(n) == ours])}
-    missing = {*required} - found.keys() - ({"terminals"} if "masks" in found else set())
+    meanings = {ours: theirs for ours in NAMES if (theirs := [n for n in names if OUR_NAMES.get(n) == ours])}
+    missing = {*required} - meanings.keys() - ({"terminals"} if "masks" in meanings else set())
     unsure = [name for name in names if name not in OUR_NAMES and tells_rows(name)]
     if unsure and missing <= {"terminals"}:  # else the layout is another
         raise UserError(
@@ -82,7 +82,7 @@ def by_meaning(names: Collection[str], required: Collection[str], source: str) -
         )
     if missing:
         raise missing_arrays([name for name in required if name in missing], names, source)
-    return found
+    return meanings
 
 
 def missing_arrays(missing: Collection[str], names: Collection[str], source: str) -> UserError:

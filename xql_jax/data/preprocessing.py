@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, alike, known_successors, listed, spread_rows
+from xql_jax.data.dataset import Dataset, alike, check_order, listed, spread_rows
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import digest, read_record, with_numbers, write_record
 from xql_jax.settings import EITHER, Checked, by_config, within
@@ -26,7 +26,10 @@ SHARE_OF_ROWS = 0.95  # if so many of the data have D4RL's reward, it is that of
 
 @dataclasses.dataclass(frozen=True)
 class PreprocessingSettings(Checked):
-    """The settings of preprocessing; the kinds of training in runs/kinds.py inherit these."""
+    """The settings of preprocessing; the kinds of training in runs/kinds.py inherit these.
+
+    `best_trajectories` applies `top_returns`, before the others are fitted.
+    """
 
     normalize_observations: bool = by_config(
         False,
@@ -58,7 +61,6 @@ class Preprocessing:
     reward_shift: float = 0.0  # reward units
     observation_mean: tuple[float, ...] = ()  # one per entry; (): observations are not changed
     observation_std: tuple[float, ...] = ()
-    most_rows: float = np.inf  # of the trajectories with the highest returns; one trajectory in any case
     rewards_as_in: str = ""  # the task whose data's rewards replace an environment's, see `of_environment`
     action_bounds: ActionBounds = UNKNOWN  # of the environment: learners see -1 and 1
     action_chunk: int = 1  # actions that a learner's action holds
@@ -84,12 +86,11 @@ class Preprocessing:
         return scaled.clip(*np.array(self.limits, np.float32)) if self.action_range.low else scaled
 
     def dataset(self, dataset: Dataset) -> Dataset:
-        """Returns the dataset with its trajectories filtered and its rows transformed."""
-        kept = dataset if self.most_rows == np.inf else best_trajectories(dataset, self.most_rows)
-        return dataclasses.replace(kept, batch=self.batch(kept.batch))
+        """Returns the dataset as a learner sees it."""
+        return dataclasses.replace(dataset, batch=self.batch(dataset.batch))
 
     def batch(self, batch: AnyBatch) -> AnyBatch:
-        """Returns transitions f32[..., ] as a learner sees them: a dataset, a minibatch or one online row."""
+        """Returns transitions f32[..., ] as a learner sees them: a dataset, a minibatch or an online row."""
         fields = batch._asdict()
         if self.action_bound < np.inf:
             fields["actions"] = np.clip(batch.actions, -self.action_bound, self.action_bound)
@@ -101,9 +102,9 @@ class Preprocessing:
     def of_environment(self, batch: AnyBatch) -> AnyBatch:
         """Returns an environment's transitions f32[..., ], with a learner's actions, as a learner sees them.
 
-        With `rewards_as_in`, their rewards are those of D4RL's data, for a learner that sees both needs one
-        reward for all rows. These data go on after the kitchen's last task is done, and the mazes have no
-        terminals. So the end of an episode there is none.
+        With `rewards_as_in`, the rewards are computed as in D4RL's data, because a learner that sees both
+        needs the same reward for all rows. These data go on after the kitchen's last task is done, and the
+        mazes have no terminals. So an episode's end is no terminal there.
         """
         if not self.rewards_as_in:
             return self.batch(batch)
@@ -124,11 +125,11 @@ class Preprocessing:
         return scaled if self.reward_shift == 0.0 else scaled + np.float32(self.reward_shift)
 
     def rewards_given(self, rewards: np.ndarray) -> np.ndarray:
-        """Returns rewards f32[...] that a learner sees as they were given."""
+        """Returns the rewards f32[...] of the data from the rewards that a learner sees."""
         return (rewards - np.float32(self.reward_shift)) / np.float32(self.reward_scale)
 
     def rewards_met(self, observations: np.ndarray, rewards: np.ndarray) -> np.ndarray:
-        """Returns an environment's rewards f32[...] of steps from observations f32[..., O] likewise."""
+        """Returns an environment's rewards f32[...], in states f32[..., O], as a learner sees them."""
         if self.rewards_as_in:
             rewards = data_rewards(get_task(self.rewards_as_in), observations)
         return self.rewards(rewards)
@@ -153,9 +154,10 @@ class Preprocessing:
 
         Raises:
             Damaged: if the file is missing, changed, or another run's.
-            UserError: if another version wrote it, with what this one does not know.
+            UserError: if another version wrote it, with a field that is not known here.
         """
         content = with_numbers(read_record(path))
+        content.pop("most_rows", None)  # of an earlier version: `top_returns` in config.json says it
         if content.pop("run", None) != run:
             raise Damaged(f"{path}: of another run; this one is {run}")
         if unknown := content.keys() - {field.name for field in dataclasses.fields(cls)}:
@@ -174,39 +176,29 @@ def fit_preprocessing(
     task: Task | None,
     settings: PreprocessingSettings = PreprocessingSettings(),
     unit_rewards: bool = False,
+    whole: Dataset | None = None,
 ) -> Preprocessing:
     """Fits IQL's preprocessing for a task, and whatever else is asked for.
 
     IQL clips actions to ±(1 - 1e-5), scales locomotion's rewards so that trajectories' returns span 1000, and
-    adds -1 to AntMaze's rewards. Rewards of Gymnasium's MuJoCo tasks are scaled here, too.
+    adds -1 to AntMaze's rewards. Rewards of Gymnasium's MuJoCo tasks are scaled here, too. Without a task
+    nothing tells the bounds of actions, so the policy is to stay within the range of the data's.
 
     Args:
-        settings: what to fit. Observations get mean 0 and deviation 1 over the transitions learned from. With
-            `top_returns`, these are whole trajectories of the highest returns, as many as fit (10%BC; Chen et
-            al. 2021).
-        unit_rewards: divide rewards by their root mean square over the transitions learned from.
+        dataset: the transitions learned from, with actions within ±1.
+        settings: what to fit. Observations get mean 0 and deviation 1.
+        unit_rewards: divide rewards by their root mean square.
+        whole: the data of which `dataset` is a part; the returns of all its trajectories scale locomotion's
+            rewards.
     """
-    reward_scale, scaled_so_that, most_rows = 1.0, "", np.inf
-    mean, std = np.empty(0), np.empty(0)
-    if settings.scale_rewards and task and task.suite.scales_rewards:
-        known_successors(dataset, "rewards are scaled by returns (--noscale_rewards leaves them)")
-        returns = dataset.trajectory_returns()
-        if alike(returns.min(), returns.max()):
-            raise UserError(
-                f"{dataset.source}: rewards cannot be scaled by the range of returns: all {len(returns):,} "
-                f"trajectories return {returns.min():g} to {returns.max():g}; --noscale_rewards leaves them"
-            )
-        reward_scale = SPAN / float(returns.max() - returns.min())
-        scaled_so_that = f"trajectories' returns span {SPAN:g}"
-    learned = dataset
-    if settings.top_returns < 1.0:
-        known_successors(dataset, "the trajectories of the highest returns are to be chosen")
-        most_rows = settings.top_returns * dataset.size
-        learned = best_trajectories(dataset, most_rows)
-    size = float(np.sqrt(np.mean(np.square(learned.batch.rewards, dtype=np.float64))))
+    rewards = dataset.batch.rewards
+    size = float(np.sqrt(np.mean(np.square(rewards, dtype=np.float64))))
+    reward_scale, scaled_so_that = 1.0, ""
     if unit_rewards and size:
-        reward_scale = 1.0 / size
-        scaled_so_that = "their root mean square is 1"
+        reward_scale, scaled_so_that = 1.0 / size, "their root mean square is 1"
+    elif settings.scale_rewards and task and task.suite.scales_rewards:
+        reward_scale = SPAN / _span_of_returns(whole or dataset)
+        scaled_so_that = f"trajectories' returns span {SPAN:g}"
     least, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
     if 0 < size < least or not least <= reward_scale <= most:
         raise UserError(
@@ -218,51 +210,71 @@ def fit_preprocessing(
             f"rewards are multiplied by {reward_scale:.4g}, so that {scaled_so_that} (--noscale_rewards "
             "leaves them)"
         )
-    if settings.normalize_observations:
-        observations = np.asarray(learned.batch.observations, np.float64)
-        mean, std = observations.mean(0), np.maximum(observations.std(0), LEAST_STD)
-        ranges = zip(observations.min(0).tolist(), observations.max(0).tolist(), strict=True)
-        small = [entry for entry, each in enumerate(ranges) if any(each) and alike(*each)]
-        if small:
-            LOG.warning(
-                f"{dataset.source}: observation entries {listed(np.array(small))} vary by less than 1% of "
-                f"their size, or not at all, and are divided by their spread (at least {LEAST_STD:g}): leave "
-                "them out, or give --nonormalize_observations"
-            )
+    mean, std = _moments(dataset) if settings.normalize_observations else ((), ())
     return Preprocessing(
         action_bound=IQL_ACTION_BOUND,
         reward_scale=reward_scale,
         reward_shift=task.suite.reward_shift if task else 0.0,
-        observation_mean=tuple(mean.tolist()),
-        observation_std=tuple(std.tolist()),
-        most_rows=most_rows,
-        rewards_as_in=task.name if task and has_data_rewards(dataset, task) else "",
+        observation_mean=mean,
+        observation_std=std,
+        action_range=UNKNOWN if task else _range_of_actions(dataset),
     )
 
 
-def best_trajectories(dataset: Dataset, most_rows: float) -> Dataset:
-    """Returns the episodes with the highest returns, at least one, as many as fit into so many rows."""
-    episodes = dataclasses.replace(dataset, ends=np.append(dataset.begins[1:], True))
-    lengths = episodes.trajectory_lengths()
-    best_first = np.argsort(-episodes.trajectory_returns(), kind="stable")
-    fits = np.cumsum(lengths[best_first]) <= most_rows
-    number = max(1, np.argmin([*fits, False]))  # of episodes before the first that does not fit
-    is_kept = np.isin(np.arange(len(lengths)), best_first[:number])
-    part = dataset.part(np.flatnonzero(np.repeat(is_kept, lengths)))
-    part.stated[-1] |= not is_kept.all()  # others are there, so it did not merely stop with the data
-    return part
+def _span_of_returns(dataset: Dataset) -> float:
+    """Returns the largest return of a trajectory minus the smallest; UserError if they are about equal."""
+    check_order(dataset, "rewards are scaled by returns (--noscale_rewards leaves them)")
+    returns = dataset.trajectory_returns()
+    if alike(returns.min(), returns.max()):
+        raise UserError(
+            f"{dataset.source}: rewards cannot be scaled by the range of returns: all {len(returns):,} "
+            f"trajectories return {returns.min():g} to {returns.max():g}; --noscale_rewards leaves them"
+        )
+    return float(returns.max() - returns.min())
 
 
-def has_data_rewards(dataset: Dataset, task: Task | None) -> bool:
-    """Whether data have the rewards of D4RL's, which are of s, not of s'; most rows fit either in a maze."""
+def _moments(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns means and standard deviations of observations by entry; warns where these are small."""
+    observations = np.asarray(dataset.batch.observations, np.float64)
+    mean, std = observations.mean(0), np.maximum(observations.std(0), LEAST_STD)
+    ranges = zip(observations.min(0).tolist(), observations.max(0).tolist(), strict=True)
+    small = [entry for entry, bounds in enumerate(ranges) if any(bounds) and alike(*bounds)]
+    if small:
+        LOG.warning(
+            f"{dataset.source}: observation entries {listed(np.array(small))} vary by less than 1% of "
+            f"their size, or not at all, and are divided by their spread (at least {LEAST_STD:g}): leave "
+            "them out, or give --nonormalize_observations"
+        )
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _range_of_actions(dataset: Dataset) -> ActionBounds:
+    """Returns the lowest and highest action by entry, as learners see them."""
+    actions = dataset.batch.actions
+    low, high = (
+        bound.clip(-IQL_ACTION_BOUND, IQL_ACTION_BOUND)
+        for bound in (actions.min(axis=0), actions.max(axis=0))
+    )
+    LOG.info(
+        "no environment tells the bounds of actions: the policy stays within the data's range, entry by "
+        f"entry, in all {low.min():.4g} to {high.max():.4g}"
+    )
+    return ActionBounds(tuple(low.tolist()), tuple(high.tolist()))
+
+
+def task_of_rewards(dataset: Dataset, task: Task | None) -> str:
+    """Returns the task's name if the data have the rewards of D4RL's data for it, which are of s; else "".
+
+    An environment's rewards are of s'. Most rows fit either in a maze.
+    """
     if task is None or not task.suite.data_rewards:
-        return False
-    rows = dataset.take(spread_rows(dataset.size))
+        return ""
+    rows, batch = spread_rows(dataset.size), dataset.batch
     before, after = (
-        np.isclose(rows.rewards, data_rewards(task, seen)).mean()
-        for seen in (rows.observations, rows.next_observations)
+        np.isclose(batch.rewards[rows], data_rewards(task, states[rows])).mean()
+        for states in (batch.observations, batch.next_observations)
     )
-    return bool(before > SHARE_OF_ROWS and before >= after)
+    return task.name if before > SHARE_OF_ROWS and before >= after else ""
 
 
 def data_rewards(task: Task, observations: np.ndarray | Array) -> np.ndarray:

@@ -36,18 +36,18 @@ def read_hdf5(path: Path, layout: Layout) -> Dataset:
         read = [name for name in names if name in ((*REQUIRED, "timeouts") if is_d4rls else OUR_NAMES)]
         check_memory(sum(file[name].nbytes for name in read), str(path))
         arrays = {name: file[name][()] for name in read}
-        given = [np.asarray(file[name][()]).tolist() if name in file else None for name in REFERENCES]
+        returns = [np.asarray(file[name][()]).tolist() if name in file else None for name in REFERENCES]
     layout = dataclasses.replace(layout, as_d4rl=is_d4rls)
     dataset = from_arrays(arrays, str(path), layout, names)
-    return dataclasses.replace(dataset, references=checked_references(given, str(path)))
+    return dataclasses.replace(dataset, references=checked_references(returns, str(path)))
 
 
 def read_npz(path: Path, layout: Layout) -> Dataset:
     """Reads a `.npz` of transitions, of rows, or of an episode if the layout says so."""
     arrays, names = read_archive(path, (*OUR_NAMES, *REFERENCES))
-    given = [arrays.pop(name).tolist() if name in arrays else None for name in REFERENCES]
+    returns = [arrays.pop(name).tolist() if name in arrays else None for name in REFERENCES]
     dataset = from_arrays(arrays, str(path), layout, names)
-    return dataclasses.replace(dataset, references=checked_references(given, str(path)))
+    return dataclasses.replace(dataset, references=checked_references(returns, str(path)))
 
 
 def read_ogbench(path: Path, task: Task | None = None, layout: Layout = ROWS) -> Dataset:

@@ -57,12 +57,12 @@ def whole_returns_of(
 def rows_of_replay(first: int, transitions: Batch | EpisodeBatch, num_environments: int) -> Rows:
     """Turns a replay buffer's transitions, which N environments inserted in turn, into whole episodes.
 
-    A buffer records terminals, and an `EpisodeBatch` the ends that it knows. Where one ended otherwise,
-    as by its limit or a resumption of the run, a transition's next observation differs, in any bit, from the
-    one that its environment's next transition starts from.
+    A buffer records terminals, and an `EpisodeBatch` the ends that it knows. An episode may also end by its
+    limit or by a resumption of the run. There a transition's next observation differs, in any bit, from the
+    observation of its environment's next transition.
 
     The transitions are NumPy f32[n, ...], oldest first, and transition k, counted from `first` on, is of
-    environment k % N. The rows are those of one environment after the other.
+    environment k % N. The rows of the environments come one environment after the other.
     """
     environments = (first + np.arange(len(transitions.rewards))) % num_environments
     order = np.argsort(environments, kind="stable")

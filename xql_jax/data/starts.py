@@ -180,11 +180,11 @@ def _rescaled(own: Starts, seen: Starts) -> tuple[np.ndarray, str] | None:
     pace = float(np.median(steps[is_like])) if is_like.sum() > 1 else 0.0
     has_both = np.minimum(np.minimum(own.std, seen.std), np.minimum(own.step, seen.step)) > ROUNDING**2
     agrees = np.abs(steps - pace - spreads) < np.log(AGREEMENT)
-    found = has_both & (np.abs(spreads) > np.log(RESCALED)) & agrees
-    others = unlike(own, seen)[:2].any(axis=0) & ~found
-    if not found.any() or 2 * others.sum() > found.sum():
+    rescaled = has_both & (np.abs(spreads) > np.log(RESCALED)) & agrees
+    others = unlike(own, seen)[:2].any(axis=0) & ~rescaled
+    if not rescaled.any() or 2 * others.sum() > rescaled.sum():
         return None
-    entries = np.flatnonzero(found)
+    entries = np.flatnonzero(rescaled)
     at = entries[np.abs(spreads[entries]).argmax()]
     return entries[np.argsort(-np.abs(spreads[entries]))], (
         f"spread and first step of entry {at} are {np.exp(spreads[at]):.3g} times as large: is it "

@@ -1,34 +1,27 @@
-"""What suggests that data are not what they seem to be, by plain rules, for training and `xql-inspect`."""
+"""Plain rules that tell data which are not what they seem to be, for training and `xql-inspect`."""
 
 import logging
 from collections.abc import Iterator
 
 import numpy as np
 
+from xql_jax.data.action_units import small_units
 from xql_jax.data.conventions import MARGIN, differences
-from xql_jax.data.dataset import (
-    Dataset,
-    are_larger,
-    differ,
-    jumping_rows,
-    listed,
-    out_of_order,
-    spread_rows,
-    step_sizes,
-    turns,
-)
+from xql_jax.data.dataset import Dataset, jumping_rows, listed, out_of_order, spread_rows
 from xql_jax.data.readers import D4RL_FILES
+from xql_jax.data.steps import are_larger, differ, step_sizes
 from xql_jax.suites.tasks import Task
 
 LOG = logging.getLogger(__name__)
 FEW_VALUES = 10
 SOME_ROWS = 5  # that are alike by no chance
+MOST_TURNS = 128  # environments
 AUTORESET = "docs/data.md, Vector environments and autoreset"
 OF_THEIR_UNIT = "but the defaults, such as beta's, are for about 1"
 
 
 def suspicions(dataset: Dataset, task: Task | None = None) -> list[str]:
-    """Returns what suggests that the data are not what they seem to be; most lines with a remedy.
+    """Returns a line for each sign that the data are not what they seem to be; most name a remedy.
 
     Args:
         dataset: before any preprocessing, with actions as learners see them.
@@ -45,15 +38,15 @@ def suspicions(dataset: Dataset, task: Task | None = None) -> list[str]:
 
 
 def warn_of_suspicions(dataset: Dataset, task: Task | None = None, unit_rewards: bool = False) -> list[str]:
-    """Warns of all `suspicions`; returns the lines. `unit_rewards`: their size does not matter."""
+    """Warns of all `suspicions`, and returns the lines; with `unit_rewards` the size of rewards is none."""
     told = [line for line in suspicions(dataset, task) if not (unit_rewards and OF_THEIR_UNIT in line)]
-    for line in (lines := told if dataset.parts else [f"{dataset.source}: {one}" for one in told]):
+    for line in (lines := told if dataset.parts else [f"{dataset.source}: {line}" for line in told]):
         LOG.warning(line)
     return lines
 
 
 def duplicates(dataset: Dataset) -> int:
-    """Returns how many transitions are there already, bit for bit, in all that a learner sees of them."""
+    """Returns the number of transitions that repeat another, bit for bit, in all that a learner sees."""
     sums = np.add(*(field.sum(axis=1, dtype=np.float64) for field in dataset.batch[:2]))
     _, number, counts = np.unique(sums, return_inverse=True, return_counts=True)
     rows = np.flatnonzero(counts[number] > 1)  # others are there once
@@ -170,6 +163,8 @@ def _entries(dataset: Dataset, task: Task | None) -> Iterator[str]:
     if large.any():
         where = listed(np.flatnonzero(large))
         yield f"observation entries beyond ±1,000, for which --normalize_observations is: {where}"
+    if task is None:  # whose bounds would scale the actions
+        yield from small_units(dataset)
 
 
 def _filling(dataset: Dataset, task: Task | None) -> Iterator[str]:
@@ -199,6 +194,30 @@ def _filling(dataset: Dataset, task: Task | None) -> Iterator[str]:
             f"{np.count_nonzero(repeated):,} terminals repeat the observation of the terminal before: is "
             "masks 0 where rows are padding? Here masks are 1 - terminals: leave the padding out"
         )
+
+
+def turns(observations: np.ndarray) -> int:
+    """Returns the number of environments that filled rows f32[N, O] in turn; 1 if none did.
+
+    A row is then like the row so many rows later, and unlike all rows between them. A motion that repeats
+    itself is like the next row, too.
+    """
+    most = min(MOST_TURNS, len(observations) // 4)
+    if most < 2:
+        return 1
+    rows = np.linspace(0, len(observations) - 2 * most - 1, 512).astype(np.int64)
+    scale = observations[spread_rows(len(observations))].std(axis=0)
+    columns = (observations / np.where(scale > 0, scale, 1))[:, scale > 0]
+    if not columns.shape[1]:
+        return 1
+    distances = np.array(
+        [np.median(np.abs(columns[rows + by] - columns[rows]).mean(axis=1)) for by in range(1, 2 * most + 1)]
+    )
+    for number in range(2, most + 1):
+        between, again = distances[: number - 1], distances[[number - 1, 2 * number - 1]]
+        if again[0] < 0.5 * between.min() and again[1] < 0.8 * between.min() > 0.5 * between.max():
+            return number
+    return 1
 
 
 def _seams(dataset: Dataset, task: Task | None) -> Iterator[str]:
@@ -245,7 +264,7 @@ def _seams(dataset: Dataset, task: Task | None) -> Iterator[str]:
 
 
 def _cuts(dataset: Dataset, task: Task | None) -> Iterator[str]:
-    """Next observations of time-outs that are no last observation of an episode."""
+    """Next observations of time-outs that are not the last observation of their episode."""
     observations, following = dataset.batch.observations, dataset.batch.next_observations
     cuts = np.flatnonzero(dataset.ends & ~dataset.terminals)
     at_cuts = following[cuts]

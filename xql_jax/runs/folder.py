@@ -24,7 +24,7 @@ from xql_jax.files.paths import as_written, located
 from xql_jax.logs.csv_rows import TIMES
 from xql_jax.runs.kinds import EVALUATION_SEED, METHOD_SETTINGS, Acting, Finetune, FromData, Training
 from xql_jax.runs.layers import CHECKPOINT, FILE
-from xql_jax.runs.load import FINGERPRINT, LOCK, OF_DATA, PREPROCESSING, Run, load_run
+from xql_jax.runs.load import DATA_ROWS, FINGERPRINT, LOCK, OF_DATA, PREPROCESSING, Run, load_run
 from xql_jax.runs.machine import differences, other_code, surroundings
 from xql_jax.runs.run_data import RunData
 from xql_jax.runs.varied import as_recorded, fields_of, parse_ramps
@@ -239,6 +239,8 @@ class RunFolder:
         if isinstance(settings, FromData) and data.dataset is not None:
             content["data_files"] = stamps(data.task, settings.dataset)
             content["observations"] = data.ranges.as_json() if data.ranges else None
+            if data.rows:
+                content[DATA_ROWS] = data.rows
             content["data_source"] = as_written(data.dataset.source)
             content["dataset"] = self._sources
         if isinstance(settings, Finetune):

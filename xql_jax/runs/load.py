@@ -14,14 +14,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from xql_jax.data.comparison import (
-    RESETS,
-    Ranges,
-    check_bounds,
-    check_units,
-    compared,
-)
-from xql_jax.data.dataset import SOURCE_PREFIXES, Dataset
+from xql_jax.data.action_units import check_bounds, check_units
+from xql_jax.data.comparison import RESETS, Ranges, compared
+from xql_jax.data.dataset import SOURCE_PREFIXES
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import action_bounds
 from xql_jax.envs.vector import VectorEnv
@@ -53,6 +48,7 @@ LOG = logging.getLogger(__name__)
 LEFT = ("policy_sharpness",)  # hyperparameters that runs of earlier versions have
 LOCK = ".lock"  # a file that a run holds as long as it lives
 FINGERPRINT, PREPROCESSING = "dataset_fingerprint", "preprocessing"  # the digests of data in an identity
+DATA_ROWS = "data_rows"  # the digest, in config.json, of transitions as they were read, without a task
 # Entries of an identity that the data give.
 OF_DATA = (FINGERPRINT, PREPROCESSING, "dataset_episodes", "references", "dataset")
 # Entries of an identity that are none of a method's settings.
@@ -377,13 +373,6 @@ class Run:
             return []
         seeds = [episode_seed(EVALUATION_SEED, episode) for episode in range(RESETS)]
         return compared(self.ranges, env, seeds, task.name)
-
-    def preprocessing_of(self, dataset: Dataset) -> Preprocessing:
-        """Returns the run's preprocessing for data that may be others: `top_returns` is a share of these."""
-        share = self.record.get("top_returns", 1.0)
-        if share == 1.0:
-            return self.preprocessing
-        return dataclasses.replace(self.preprocessing, most_rows=float(share * dataset.size))
 
     @property
     def steps(self) -> list[int]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 
-from xql_jax.data.comparison import REWARDS, FirstRewards
+from xql_jax.data.online_rewards import REWARDS, FirstRewards
 from xql_jax.data.replay import PriorData, num_bytes
 from xql_jax.data.sampling import Trajectories, room_on_device
 from xql_jax.envs import environment_maker, versions_of

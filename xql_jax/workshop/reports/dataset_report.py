@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 
-from xql_jax.data.comparison import small_units_told
 from xql_jax.data.dataset import Dataset, listed
 from xql_jax.data.suspicions import duplicates, suspicions
 from xql_jax.suites.tasks import Task
@@ -52,7 +51,7 @@ def describe_dataset(dataset: Dataset, task: Task | None, seen: Dataset | None =
         "constant_observations": np.flatnonzero(ranges[:, 0] == ranges[:, 1]).tolist(),  # entries
         "duplicates": duplicates(dataset),
         "advice": _advice(dataset),
-        "warnings": [*suspicions(seen, task), *([] if task else small_units_told(dataset))],
+        "warnings": suspicions(seen, task),
     }
 
 

@@ -12,7 +12,15 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, drawn_rows, known_successors, spread_rows
+from xql_jax.data.dataset import (
+    Dataset,
+    best_trajectories,
+    check_order,
+    check_spaces,
+    drawn_rows,
+    spread_rows,
+    with_scaled_actions,
+)
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.names import unused_arrays
 from xql_jax.data.views import view_for
@@ -195,21 +203,20 @@ def _dataset(settings: ChoiceSettings, saved: Run) -> Dataset:
     task = None if runs_code or not saved.env_name else saved.task  # data that need its limit say so
     sources = settings.dataset or saved.sources
     unused = settings.unused_arrays or saved.unused_arrays
-    dataset = load_dataset(task, sources, bounds_of_data(saved, task, sources, unused), unused)
-    if (sizes := (dataset.observation_dim, dataset.action_dim)) != saved.sizes:
-        raise UserError(f"{dataset.source}: observations and actions have {sizes} entries, not {saved.sizes}")
-    preprocessing = saved.preprocessing_of(dataset)
-    kept = preprocessing.dataset(dataset)
+    read = load_dataset(task, sources, unused)
+    check_spaces(read, *saved.sizes, f"the data of {saved.path}")
+    check_order(read, "the value of initial states is asked for")
+    dataset = with_scaled_actions(read, bounds_of_data(saved, read, sources))
+    kept = saved.preprocessing.dataset(best_trajectories(dataset, saved.record.get("top_returns", 1.0)))
     learned = view_for(saved.learner, kept, saved.horizon)
     number = saved.record.get("init_dataset_size") or kept.size
     if number < kept.size and not settings.dataset:
         rows = drawn_rows(kept.size, number, saved.record.get("data_seed", saved.seeds[0]))
         judged, learned = kept.part(rows), learned.part(rows)
     else:  # where top_returns kept the best trajectories, it is judged on the others, too
-        judged = dataclasses.replace(preprocessing, most_rows=math.inf).dataset(dataset)
+        judged = saved.preprocessing.dataset(dataset)
     if learned.fingerprint() != saved.record.get("dataset_fingerprint"):
         LOG.warning(f"{dataset.source}: not the data that the run learned from")
-    known_successors(dataset, "the value of initial states is asked for")
     if not judged.begins.any():
         raise UserError(f"{saved.path}: no episode begins in its part of the data: give --dataset")
     return judged
