@@ -17,8 +17,7 @@ from xql_jax.learners.registry import make_learner
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Finetune, Offline
-from xql_jax.runs.layers import settings_from
-from xql_jax.runs.resolve import resolved
+from xql_jax.runs.resolve import resolved, settings_from
 from xql_jax.settings import recorded_values
 from xql_jax.training.trainer import OfflineTrainer
 from xql_jax.workshop.tools import policy_values

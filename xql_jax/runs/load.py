@@ -33,7 +33,6 @@ from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.numerics.jax_settings import check_platforms, settings_of_jax
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.evaluation import episode_seed
-from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.kinds import (
     EVALUATION_SEED,
     FINE_TUNING,
@@ -47,6 +46,7 @@ from xql_jax.settings import neutral_values, settings_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Divergence, Member, learners_of, ramped, stacked
+from xql_jax.training.schedule import steps_in_words
 from xql_jax.types import ActionBounds, Horizon, Json, Learner, State
 
 LOG = logging.getLogger(__name__)

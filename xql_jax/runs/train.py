@@ -22,7 +22,6 @@ from xql_jax.logs.csv_rows import Row
 from xql_jax.logs.wandb import WandbLogger
 from xql_jax.numerics.jax_settings import check_matmul_precision, check_platforms, settings_of_jax
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder, identity_of
 from xql_jax.runs.kinds import EVALUATION_SEED, Acting, Finetune, Offline, Online, Training
 from xql_jax.runs.load import Run, load_run
@@ -35,8 +34,10 @@ from xql_jax.training.acting import HostTrainer
 from xql_jax.training.compiled_acting import CompiledTrainer
 from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.members import stacked
+from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.row_warnings import watch_divergence, watch_policy, watch_values, watch_weights
+from xql_jax.training.schedule import steps_in_words
 from xql_jax.training.signals import StopSignals
 from xql_jax.training.trainer import OfflineTrainer, Trainer, resident
 from xql_jax.types import Json, State
@@ -185,7 +186,8 @@ def offline_trainers(settings: Offline, data: RunData) -> Trainers:
     assert data.dataset is not None
     assert data.rewards is not None
     batch, learner, members, ramps = data.dataset.batch, settings.learner, settings.members, settings.ramps
-    trainer = OfflineTrainer(learner, members, resident(batch, settings.batch_size, ramps))
+    source = resident(batch, settings.batch_size, ramps)
+    trainer = OfflineTrainer(Population(learner, members, source))
     if isinstance(batch, Trajectories):  # what learns from these has no V
         return Trainers(trainer)
     return Trainers(trainer, (watch_values(learner, members, data.rewards, ramps),))
@@ -235,7 +237,7 @@ def finetuning_trainers(settings: Finetune, data: RunData, files: ReplayFiles) -
 
     # The ramps of --online begin after the hand-over.
     watch = watch_values(learner, members, rewards, until=handover)
-    trainer = OfflineTrainer(learner, members, resident(batch, settings.batch_size))
+    trainer = OfflineTrainer(Population(learner, members, resident(batch, settings.batch_size)))
     return Trainers(trainer, (watch,), make_online)
 
 

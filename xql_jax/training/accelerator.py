@@ -21,8 +21,7 @@ from jax.sharding import PartitionSpec
 from xql_jax.learners.method import is_ours
 from xql_jax.learners.parts import CriticState, MomentsTogether, NetworkState, SideBySide
 from xql_jax.networks.mlp import WITH_BIAS, GaussianPolicy, Value
-from xql_jax.training.member_states import Carry, Draw, Group, Loop, MemberState, Update
-from xql_jax.training.members import DEVICES, Ramp, ramped
+from xql_jax.training.members import DEVICES, Carry, Draw, Group, Loop, MemberState, Ramp, Update, ramped
 from xql_jax.types import Array, Learner, Metrics, Minibatch, State
 
 Tree = TypeVar("Tree")

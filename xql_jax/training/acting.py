@@ -23,8 +23,7 @@ from xql_jax.errors import EnvironmentFailure
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import ActionQueue
 from xql_jax.training.checkpoints import Items, Progress, Snapshot
-from xql_jax.training.member_states import copied_to, member_keys
-from xql_jax.training.members import Divergence, Member, ramped
+from xql_jax.training.members import Divergence, Member, copied_to, member_keys, ramped
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.replaying import ActingTrainer

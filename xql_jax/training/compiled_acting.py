@@ -12,8 +12,7 @@ from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.checkpoints import Items, Progress
-from xql_jax.training.member_states import STATE, Loop, MemberState, member_keys
-from xql_jax.training.members import AXIS, Divergence, Member, stacked
+from xql_jax.training.members import AXIS, STATE, Divergence, Loop, Member, MemberState, member_keys, stacked
 from xql_jax.training.population import Population, not_finite, updates
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.replaying import ActingTrainer

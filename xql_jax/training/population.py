@@ -20,22 +20,28 @@ from jax.sharding import Sharding
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.numerics.pytrees import select_leaves
 from xql_jax.training import accelerator
-from xql_jax.training.member_states import (
+from xql_jax.training.members import (
+    AXIS,
     STATE,
     Carry,
+    Divergence,
     Drawn,
     Experience,
     Group,
     Loop,
+    Member,
     MemberState,
+    Ramp,
     Sums,
     at_place,
     copied_to,
+    learners_of,
     make_groups,
     member_keys,
+    ramped,
+    stacked,
     update_keys,
 )
-from xql_jax.training.members import AXIS, Divergence, Member, Ramp, learners_of, ramped, stacked
 from xql_jax.training.trial import own_code, tried
 from xql_jax.types import Array, Learner, Metrics, Minibatch, PRNGKey, State
 

@@ -15,10 +15,9 @@ import numpy as np
 from xql_jax.data.sampling import Packed, Trajectories, sample
 from xql_jax.rollout.acting import Act, deterministic_policy
 from xql_jax.training.checkpoints import Items, Progress, Snapshot
-from xql_jax.training.member_states import MemberState, Sums, at_place
-from xql_jax.training.members import Divergence, Member, Ramp, ramped, stacked
+from xql_jax.training.members import Divergence, MemberState, Ramp, Sums, at_place, ramped, stacked
 from xql_jax.training.population import Population, Source
-from xql_jax.types import AnyBatch, Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
+from xql_jax.types import AnyBatch, Array, Json, Metrics, Minibatch, PRNGKey, State
 
 EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: means over the last episodes
 
@@ -118,11 +117,6 @@ class OfflineTrainer(Trainer):
     """
 
     stride = 10
-
-    def __init__(
-        self, learner: Learner, members: Sequence[Member], source: Source, together: bool | None = None
-    ):
-        super().__init__(Population(learner, members, source, together))
 
     def advance(self, stop: int) -> Metrics:
         population, start = self.population, self.step

@@ -14,7 +14,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -24,12 +24,10 @@ from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, paths_from_here
 from xql_jax.learners.registry import unknown_setting
 from xql_jax.runs.config_files import choose_config
-from xql_jax.runs.kinds import Training
-from xql_jax.runs.layers import settings_from
-from xql_jax.runs.resolve import resolved
+from xql_jax.runs.kinds import Finetune, Training
+from xql_jax.runs.resolve import resolved, settings_from
 from xql_jax.settings import ANY, EITHER, Command, Setting, settings_of
 from xql_jax.training.progress import AS_SPELLED, print_lines
-from xql_jax.workshop.commands.messages import print_end, print_settings
 
 S = TypeVar("S")
 FLAGS = flags.FLAGS
@@ -38,23 +36,23 @@ FLAGS = flags.FLAGS
 class TextParser(flags.ArgumentParser):
     """absl's parser of a setting's flag: the text, which the settings check when they are made of it."""
 
-    def __init__(self, one: Setting):
-        self.syntactic_help = one.valid
+    def __init__(self, setting: Setting):
+        self.syntactic_help = setting.valid
 
 
 def define_flags(known: Mapping[str, Setting]) -> None:
     """Defines a flag for each setting that has none, but for those that are given by their position."""
-    for name, one in known.items():
-        if one.positional or name in FLAGS:
+    for name, setting in known.items():
+        if setting.positional or name in FLAGS:
             continue
-        if one.value_type is bool:
-            flags.DEFINE_boolean(name, one.default, one.meaning, FLAGS)
-        elif one.value_type is list:
-            flags.DEFINE_multi_string(name, one.default, one.meaning, FLAGS)
+        if setting.value_type is bool:
+            flags.DEFINE_boolean(name, setting.default, setting.meaning, FLAGS)
+        elif setting.value_type is list:
+            flags.DEFINE_multi_string(name, setting.default, setting.meaning, FLAGS)
         else:
-            default = "the method's own" if one.by_config else one.as_plain(one.default)
+            default = "the method's own" if setting.by_config else setting.as_plain(setting.default)
             note = "" if default is None else f"\n(default: {default})"
-            flags.DEFINE(TextParser(one), name, None, one.meaning + note, FLAGS)
+            flags.DEFINE(TextParser(setting), name, None, setting.meaning + note, FLAGS)
         FLAGS[name].allow_overwrite = False  # several texts are joined, anything else is given once
 
 
@@ -83,21 +81,21 @@ def further_flags(kind: type[Any]) -> dict[str, Setting]:
 
 def parse(argv: Sequence[str], kind: type[S]) -> S:
     """Parses argv into absl's FLAGS; returns the settings of the kind."""
-    typed = ["--help" if one == "-h" else re.sub(r"^(--?(?:no)?)config\.", r"\1", one) for one in argv]
-    known, chosen, method = settings_of(kind), None, ""
+    typed = ["--help" if word == "-h" else re.sub(r"^(--?(?:no)?)config\.", r"\1", word) for word in argv]
+    known, config, method = settings_of(kind), None, ""
     further = further_flags(kind)
     define_flags(further | known)
-    for one in FLAGS.get_flags_for_module(__name__):  # `--help` lists them
-        FLAGS.register_key_flag_for_module(sys.argv[0], one)
+    for flag in FLAGS.get_flags_for_module(__name__):  # `--help` lists them
+        FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     try:
         typed = FLAGS(typed, known_only=True)
         if FLAGS.version:
             print(f"xql_jax {xql_jax.__version__}")
             sys.exit(0)
         if issubclass(kind, Training):
-            chosen = choose_config(kind, **FLAGS.flag_values_dict())
-            method = chosen.method
-            known |= chosen.may_be_given
+            config = choose_config(kind, **FLAGS.flag_values_dict())  # the values below the user's
+            method = config.method
+            known |= config.may_be_given
             define_flags(known)
         _, *arguments = FLAGS(typed)
     except SystemExit:  # absl ends with 1 after --help
@@ -112,30 +110,30 @@ def parse(argv: Sequence[str], kind: type[S]) -> S:
         raise UserError(twice if is_second else f"{flag}: must be true or false") from None
     except ValueError as error:  # --noFLAG=VALUE
         raise UserError(str(error)) from None
-    given: dict[str, Any] = {one: FLAGS[one].value for one in known if one in FLAGS and FLAGS[one].present}
-    given |= by_position(known, arguments)
+    values = {name: FLAGS[name].value for name in known if name in FLAGS and FLAGS[name].present}
+    values |= by_position(known, arguments)
     try:
-        if chosen:
+        if config:  # a hyperparameter, such as beta, goes into the learner
             named = [name for name in ("method", "config") if FLAGS[name].present]
-            return settings_from(chosen, given, [*given, *named])
-        return kind(**given)
+            return cast("S", settings_from(config, values, [*values, *named]))
+        return kind(**values)
     except UserError as error:
         raise UserError(f"--{error}") from None
 
 
 def by_position(known: Mapping[str, Setting], arguments: Sequence[str]) -> dict[str, Any]:
     """Returns the setting that is given without a flag: a path, or several."""
-    given: dict[str, Any] = {}
-    for name, one in known.items():
-        if one.positional and not arguments:
-            raise UserError(f"name {one.meaning}")
-        if one.positional and one.value_type is list:
+    values: dict[str, Any] = {}
+    for name, setting in known.items():
+        if setting.positional and not arguments:
+            raise UserError(f"name {setting.meaning}")
+        if setting.positional and setting.value_type is list:
             return {name: arguments}
-        if one.positional:
-            given[name], *arguments = arguments
+        if setting.positional:
+            values[name], *arguments = arguments
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}: flags are --name=value, see --help")
-    return given
+    return values
 
 
 def run(
@@ -169,15 +167,17 @@ def run(
 
 def train_and_print(settings: Training) -> int:
     """Prints the settings for --print_config, else trains and prints how it went; returns the exit code."""
-    made: Any = resolved(settings)  # all that the user leaves open is decided; the method stays
+    from xql_jax.workshop.commands.messages import print_end, print_settings  # --help need not wait for it
+
+    made = resolved(settings)  # what the user leaves open is decided; what the user gave stays
     if FLAGS.print_config:
         return print_settings(made)
     # Before training, so that a full disk is not found out after hours.
     line = f"{made}; values of {made.origin}"
-    if made.source:
+    if isinstance(made, Finetune) and made.source:
         line = f"fine-tuning of {made.checkpoint}: {made.max_steps:,} steps"
     print(line, flush=True)
-    from xql_jax.runs.train import train_resolved  # --help and --print_config need not wait for it
+    from xql_jax.runs.train import train_resolved  # nor --print_config for this
 
     return print_end(train_resolved(made))
 

@@ -27,8 +27,7 @@ from xql_jax.runs.kinds import Offline
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data
 from xql_jax.settings import ANY, EITHER, MOST, setting, within
-from xql_jax.training.member_states import at_place, make_groups, population_mesh
-from xql_jax.training.members import learners_of, stacked
+from xql_jax.training.members import at_place, learners_of, make_groups, population_mesh, stacked
 from xql_jax.training.population import Population
 from xql_jax.training.trainer import resident
 from xql_jax.types import Array, Json, Learner

@@ -24,8 +24,7 @@ from xql_jax.data.dataset import ROWS_OF_SAMPLE, Dataset, spread_rows
 from xql_jax.data.sampling import Packed, gather, sample_indices
 from xql_jax.data.views import discounted_returns
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation
-from xql_jax.training.member_states import MemberState
-from xql_jax.training.members import Member, Ramp, stacked
+from xql_jax.training.members import Member, MemberState, Ramp, stacked
 from xql_jax.training.population import Population
 from xql_jax.training.progress import progress_bar
 from xql_jax.training.trainer import OfflineTrainer, resident
@@ -116,8 +115,8 @@ def evaluated(
     draw = functools.partial(drawn_of_own_rows, batch_size)
     source = dataclasses.replace(resident(batch, batch_size, (ramp,)), draw=draw)
     members = [Member(seed + critic, {}) for _ in policies for critic in range(CRITICS)]
-    trainer = OfflineTrainer(evaluation, members, source)
-    population = trainer.population
+    population = Population(evaluation, members, source)
+    trainer = OfflineTrainer(population)
     judges: list[Any] = []
     states: list[Any] = []
     for learner, actor in policies:
