@@ -85,30 +85,12 @@ class TrainingLoop(contextlib.AbstractContextManager):
         )
 
         def resume(items: Items, progress: Progress) -> tuple[Trainer, Progress, tuple[int, State] | None]:
-            due = progress.evaluation_due if progress.evaluation_due < progress.step else 0
-            overdue = None
-            if due in checkpoints.steps:  # may be damaged: then the run goes on from an earlier one
-                overdue = due, jax.device_put(checkpoints.read(due, like, names)[0]["states"])
-            elif due:  # an earlier version had the states in another place
-                what = f"the evaluation of {trainer.unit} {due:,}"
-                LOG.warning(f"{what} is left out: its checkpoint is not there")
-            is_online = progress.step > (schedule.handover or 0)
-            going_on = make_online(trainer) if make_online and is_online else trainer
-            if going_on is trainer:  # stays open: if a file is damaged, it goes on from an earlier checkpoint
-                going_on.resume(items, progress)
-            else:
-                with _closed_if_it_fails(going_on):
-                    going_on.resume(items, progress)
-            return going_on, progress, overdue
+            overdue = _overdue(progress, checkpoints, like, names, trainer.unit)
+            return _going_on(trainer, make_online, schedule.handover or 0, items, progress), progress, overdue
 
-        found = checkpoints.resume_last_good(like, names, resume)
-        (going_on, progress, overdue), logs = found or ((trainer, Progress(), None), {})
-        csv_files = {
-            files.metrics: schedule.log_interval,
-            files.evaluations: schedule.eval_interval,
-            files.episodes: schedule.eval_interval,
-            **{files.of(name): interval for name, interval in schedule.measured.items()},
-        }
+        resumed = checkpoints.resume_last_good(like, names, resume)
+        (going_on, progress, overdue), logs = resumed or ((trainer, Progress(), None), {})
+        csv_files = _csv_files(files, schedule)
         with _closed_if_it_fails(going_on):
             all_loggers = [TensorBoardLogger(files.events, names, progress.step), *loggers]
             rows = RowWriter(trainer.population.members, csv_files, schedule, all_loggers, logs)
@@ -349,6 +331,50 @@ class TrainingLoop(contextlib.AbstractContextManager):
                 f"{self.trainer.population.members[index]}: actions at {self.unit} {step:,} were not finite"
             )
         return means
+
+
+def _overdue(
+    progress: Progress, checkpoints: Checkpoints, like: Items, names: Sequence[str], unit: str
+) -> tuple[int, State] | None:
+    """Returns the earlier step whose evaluation a stop cut short, and the states of its checkpoint.
+
+    Raises Damaged if a file of that checkpoint is: then the run goes on from an earlier one.
+    """
+    due = progress.evaluation_due
+    if not 0 < due < progress.step:
+        return None
+    if due not in checkpoints.steps:  # an earlier version had the states in another place
+        LOG.warning(f"the evaluation of {unit} {due:,} is left out: its checkpoint is not there")
+        return None
+    items, _ = checkpoints.read(due, like, names)
+    return due, jax.device_put(items["states"])
+
+
+def _going_on(
+    trainer: Trainer,
+    make_online: Callable[[Trainer], Trainer] | None,
+    handover: int,
+    items: Items,
+    progress: Progress,
+) -> Trainer:
+    """Returns the trainer of the phase that the checkpoint is of, as it was then."""
+    if not make_online or progress.step <= handover:
+        trainer.resume(items, progress)  # stays open: if a file is damaged, it goes on from an earlier one
+        return trainer
+    online = make_online(trainer)
+    with _closed_if_it_fails(online):
+        online.resume(items, progress)
+    return online
+
+
+def _csv_files(files: TrainingFiles, schedule: Schedule) -> dict[Path, int]:
+    """Returns the interval of the rows of each CSV file."""
+    return {
+        files.metrics: schedule.log_interval,
+        files.evaluations: schedule.eval_interval,
+        files.episodes: schedule.eval_interval,
+        **{files.of(name): interval for name, interval in schedule.measured.items()},
+    }
 
 
 @contextlib.contextmanager
