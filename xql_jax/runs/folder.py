@@ -134,8 +134,8 @@ class RunFolder:
         """Returns the folders of runs of its task, method, seeds and kind, with this ending."""
         # Data without a task are named by their file alone, so the run may be under another name.
         others = [] if self.settings.task else sorted(self.parent.parents[1].glob(f"*/{self.parent.name}"))
-        found = (sorted(each.glob(f"{self._start}*{ending}")) for each in (self.parent, *others))
-        return list(dict.fromkeys(itertools.chain.from_iterable(found)))
+        paths = (sorted(each.glob(f"{self._start}*{ending}")) for each in (self.parent, *others))
+        return list(dict.fromkeys(itertools.chain.from_iterable(paths)))
 
     @property
     def files(self) -> TrainingFiles:

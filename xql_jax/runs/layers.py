@@ -68,7 +68,9 @@ class Layers:
     def with_changes(self, layer: str, values: Json) -> Self:
         """The same, but without values that win already, and that a layer below has."""
         below = self.up_to(layer)
-        return self.with_values(layer, {name: one for name, one in values.items() if one != below.get(name)})
+        return self.with_values(
+            layer, {name: value for name, value in values.items() if value != below.get(name)}
+        )
 
     def without(self, layer: str, name: str) -> Self:
         """Returns the layers where one of them leaves a value to those below."""

@@ -281,8 +281,12 @@ class Run:
         """The value that was trained. Settings on which no number depends have their defaults."""
         check_platforms()
         kind, content = KINDS[self.kind], with_numbers(self.record)
-        recorded = [name for name, one in settings_of(kind).items() if one.recorded or name == "dataset"]
-        own = {name: one for name, one in with_numbers(self.hyperparameters).items() if name != "algorithm"}
+        recorded = [
+            name for name, setting in settings_of(kind).items() if setting.recorded or name == "dataset"
+        ]
+        own = {
+            name: value for name, value in with_numbers(self.hyperparameters).items() if name != "algorithm"
+        }
         try:
             return kind(
                 method=self.method,
@@ -438,13 +442,17 @@ class Run:
 
         That is which diverged, and what training warned of in the data and the environment.
         """
-        known = [] if members is None else [(str(one), self.progress.members[one.name]) for one in members]
-        found = [{"member": name, **one["diverged"]} for name, one in known if one["diverged"]]
-        diverged = self.summary.get("diverged", []) if members is None else found
+        if members is None:
+            diverged = self.summary.get("diverged", [])
+        else:
+            pairs = ((str(member), self.progress.members[member.name]["diverged"]) for member in members)
+            diverged = [{"member": name, **entry} for name, entry in pairs if entry]
         lines = []
-        for one in diverged:
-            when = Divergence(one["step"], one["quantity"], one.get("after")).when(self.unit)
-            lines.append(f"diverged: {one['member']} {when} ({one['quantity']}); its policy is from before")
+        for entry in diverged:
+            when = Divergence(entry["step"], entry["quantity"], entry.get("after")).when(self.unit)
+            lines.append(
+                f"diverged: {entry['member']} {when} ({entry['quantity']}); its policy is from before"
+            )
         return [*lines, *self.record.get("warnings", ())]
 
     @property

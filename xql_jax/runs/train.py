@@ -219,7 +219,7 @@ def finetuning_trainers(settings: Finetune, data: RunData, files: ReplayFiles) -
     def make_online(first: Trainer) -> Trainer:
         """Returns the trainer of the second phase, with the states of the first phase's members."""
         prior = PriorData(batch, settings.offline_fraction, settings.replay_buffer_size)
-        steps, given = min(REWARDS, settings.max_steps), data.preprocessing.rewards_given
+        steps, are_given = min(REWARDS, settings.max_steps), data.preprocessing.rewards_given
         _log_rounds(settings)
         online = HostTrainer(
             learner.scheduled(math.inf),
@@ -228,7 +228,7 @@ def finetuning_trainers(settings: Finetune, data: RunData, files: ReplayFiles) -
             settings.acting,
             files,
             data.preprocessing,
-            on_rewards=FirstRewards(rewards, given, steps),
+            on_rewards=FirstRewards(rewards, are_given, steps),
             handover=handover,
             prior_data=prior,
         )

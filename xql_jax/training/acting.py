@@ -200,8 +200,8 @@ class HostTrainer(ActingTrainer):
             self._await_learner()
             for index, (*_, bad_at) in enumerate(acted):  # only now, because the learner is idle
                 if bad_at is not None:
-                    found = Divergence(self.handover + bad_at, "actions")
-                    population.diverged.setdefault(index, found)
+                    divergence = Divergence(self.handover + bad_at, "actions")
+                    population.diverged.setdefault(index, divergence)
             self._learning = self._thread.submit(self._learn, self.step, acted)
             self.step += self.stride
             self._record_episodes()

@@ -142,8 +142,8 @@ class CompiledTrainer(ActingTrainer):
             at = np.asarray(group.members.running.diverged_at)
             for place, index in enumerate(group.indices):
                 if at[place] >= 0 and index not in diverged:
-                    found = {name: of[place] for name, of in was_finite.items()}
-                    diverged[index] = Divergence(int(at[place]), not_finite(found))
+                    of_member = {name: of[place] for name, of in was_finite.items()}
+                    diverged[index] = Divergence(int(at[place]), not_finite(of_member))
 
     def saved(self, members: MemberState) -> dict[str, State]:
         rest = {"episodes": members.running, "metrics": members.metrics}

@@ -185,8 +185,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
         """Tells of divergences; logs, evaluates and saves, whatever is due after a call that ended here."""
         schedule, diverged = self.schedule, self.trainer.population.diverged
         for index in sorted(diverged.keys() - self._reported):
-            member, found = self.trainer.population.members[index], diverged[index]
-            LOG.info(f"{member} diverged {found.when(self.unit)} ({found.quantity} not finite)")
+            member, divergence = self.trainer.population.members[index], diverged[index]
+            LOG.info(f"{member} diverged {divergence.when(self.unit)} ({divergence.quantity} not finite)")
         self._reported |= diverged.keys()
         if schedule.is_due(step, schedule.log_interval) and metrics:  # there are none before the first update
             self._log(metrics)
@@ -315,7 +315,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         assert self.task is not None
         not_finite = self.evaluations.not_finite
         means, progress = results.means(self.task), dataclasses.replace(self.progress, step=step)
-        diverged = {index: found.step for index, found in self.trainer.population.diverged.items()}
+        diverged = {index: divergence.step for index, divergence in self.trainer.population.diverged.items()}
         steps = dict.fromkeys(not_finite, step) | {at: of for at, of in diverged.items() if of <= step}
         diverged_at = [steps.get(index, "") for index in range(len(self.trainer.population.members))]
         self.rows.write_each(self.files.episodes, progress, results.columns(self.task))

@@ -6,7 +6,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import flax.struct
 import jax
@@ -99,10 +99,10 @@ def make_members(seeds: Sequence[int], grid: Mapping[str, Sequence[float]]) -> l
     return [Member(seed, setting) for setting in settings for seed in seeds]
 
 
-def learners_of(learner: Any, members: Sequence[Member]) -> list[Any]:
+def learners_of(learner: Learner, members: Sequence[Member]) -> list[Learner]:
     """Returns one learner per member, with its hyperparameters; leaves are arrays f32[]."""
-    learners = (with_values(learner, member.hyperparameters) for member in members)
-    return [jax.tree.map(jnp.asarray, member) for member in learners]
+    learners = (with_values(learner, member.hyperparameters) for member in members)  # type: ignore[type-var]
+    return [jax.tree.map(jnp.asarray, own) for own in learners]
 
 
 def stacked(trees: Sequence[Tree]) -> Tree:

@@ -79,9 +79,9 @@ class Trainer:
         sums, metrics = jax.device_get(population.gathered(lambda members: (members.sums, members.metrics)))
         contents: dict[str, Json] = {}
         for index, member in enumerate(population.members):
-            found = population.diverged.get(index)
+            divergence = population.diverged.get(index)
             contents[member.name] = {
-                "diverged": dataclasses.asdict(found) if found else None,
+                "diverged": dataclasses.asdict(divergence) if divergence else None,
                 "sums": jax.tree.map(lambda leaf, index=index: leaf[index].item(), sums._asdict()),
                 "metrics": {name: values[index].item() for name, values in metrics.items()},
             }
@@ -91,8 +91,8 @@ class Trainer:
         """Sets all as it was at the checkpoint; Damaged if a file is that the checkpoint needs."""
         population, self.step = self.population, progress.step
         contents = [progress.members[member.name] for member in population.members]
-        found = [content["diverged"] for content in contents]
-        population.diverged = {index: Divergence(**each) for index, each in enumerate(found) if each}
+        divergences = [content["diverged"] for content in contents]
+        population.diverged = {index: Divergence(**each) for index, each in enumerate(divergences) if each}
         names = list(population.groups[0].members.metrics)
         sums = stacked([Sums.restored(content["sums"], names) for content in contents])
         population.set_in_members(state=items["states"], sums=sums)
