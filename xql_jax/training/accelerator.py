@@ -69,7 +69,7 @@ def sharded(mapped: Callable, group: Group) -> jax.stages.Wrapped:
         out_specs=split,
         check_vma=False,  # members never exchange anything
     )
-    platform = next(iter(group.split.device_set)).platform
+    platform = next(iter(group.split.device_set)).platform  # type: ignore[attr-defined]
     options = COMPILER_OPTIONS.get(platform)
     return jax.jit(everywhere, donate_argnums=1, compiler_options=options)
 

@@ -49,7 +49,7 @@ class CompiledTrainer(ActingTrainer):
         schedule: `round_steps` must be N. Exploration noise, ramps and processes are not supported.
     """
 
-    failures = 0  # episodes, over all members, that ended because their simulation failed
+    failures = 0  # over all members
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,14 @@ SECONDS_PER_CALL = 1.0  # of one compiled call; the progress bar and signals wai
 
 # Called with the step and each quantity's numbers, one a member, after each row and evaluation.
 RowCallback = Callable[[int, Mapping[str, Sequence[float]]], object]
+
+
+class Trainers(NamedTuple):
+    """What trains a run."""
+
+    first: Trainer
+    watches: tuple[RowCallback, ...] = ()  # warn of its values
+    make_online: Callable[[Trainer], Trainer] | None = None  # in fine-tuning, for the second phase
 
 
 @dataclasses.dataclass

@@ -30,6 +30,7 @@ class Trainer:
     """
 
     unit = "update"  # the name of one step
+    failures: int | None = None  # episodes that ended because their simulation failed; None: not counted
     stride = 1  # calls of `advance` end at its multiples, counted from the hand-over, unless something is due
 
     def __init__(self, population: Population, handover: int = 0):
