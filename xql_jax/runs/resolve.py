@@ -18,7 +18,7 @@ from xql_jax.runs.varied import as_recorded, fields_of, joined
 from xql_jax.settings import settings_of, values_of, with_values
 from xql_jax.suites.online import DM_CONTROL_NAMES
 from xql_jax.suites.tasks import TASKS, Task
-from xql_jax.types import Batch, CalibratedBatch
+from xql_jax.types import Batch, CalibratedBatch, Json
 
 if TYPE_CHECKING:
     from xql_jax.runs.load import Run  # imported where a checkpoint is given: few runs need it
@@ -67,8 +67,8 @@ def resolved(settings: T) -> T:
     updates = (made.num_pretraining_steps or math.inf) if isinstance(made, Finetune) else made.max_steps
     sweep = joined((name, ",".join(f"{x:.9g}" for x in values)) for name, values in made.grid.items())
     made = dataclasses.replace(made, sweep=sweep, learner=made.learner.scheduled(updates))
-    if made.changing:
-        made = dataclasses.replace(made, **{made.changing: as_recorded(made.ramps)})
+    changing: Json = {made.changing: as_recorded(made.ramps)} if made.changing else {}
+    made = dataclasses.replace(made, **changing)
     _check_varied(made)
     if isinstance(made, Finetune):
         _check_finetuning(made)

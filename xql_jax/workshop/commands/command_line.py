@@ -85,8 +85,8 @@ def parse(argv: Sequence[str], kind: type[S]) -> S:
     known, config, method = settings_of(kind), None, ""
     further = further_flags(kind)
     define_flags(further | known)
-    for flag in FLAGS.get_flags_for_module(__name__):  # `--help` lists them
-        FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    for defined in FLAGS.get_flags_for_module(__name__):  # `--help` lists them
+        FLAGS.register_key_flag_for_module(sys.argv[0], defined)
     try:
         typed = FLAGS(typed, known_only=True)
         if FLAGS.version:
