@@ -72,10 +72,10 @@ def choose_config(
 
     Args:
         kind: of training.
-        method: METHOD or METHOD+POLICY. None: that of `config`, or the kind's default.
+        method: METHOD or METHOD+POLICY. None: the method of `config`, or the kind's default.
         config: FILE or FILE:METHOD, see `find_config`. None: the values of the task's suite.
-        asked: the user's settings, of which `env_name`, `dataset`, `network`, `tuned` and `checkpoint`, whose
-            run's method is meant unless one is named, decide.
+        asked: the user's settings. `env_name`, `dataset`, `network` and `tuned` decide, and `checkpoint`: the
+            method is that run's if the user names no method.
     Raises:
         UserError: if there is no such method, task or file, or they contradict each other.
     """

@@ -50,7 +50,7 @@ class RunFolder:
 
     @functools.cached_property
     def env_name(self) -> str:
-        """TASK in its path: the task's name or, without one, that of the data."""
+        """TASK in its path: the task's name or, without a task, the name of the data."""
         return self.settings.env_name or _name_of(self._sources)
 
     @property
@@ -63,8 +63,8 @@ class RunFolder:
     def identity(self) -> Json:
         """What the run's numbers depend on, as config.json has it: the settings and the data's digests.
 
-        Two runs have one identity exactly if their learners get the same data, and what was fitted to these
-        is the same. If a run of an earlier version is this one, it is that one's.
+        Two runs have the same identity exactly if their learners get the same data, and the numbers fitted to
+        the data are the same. If an earlier version wrote this run, the identity stays as it was.
         """
         settings, task, dataset = self.settings, self.data.task, self.data.dataset
         identity = identity_of(settings)

@@ -30,7 +30,7 @@ ORDER = (
     CHECKPOINT,
     CALLER,  # what a program sets for a user, such as a sweep the seeds; it is not the user's choice
     USER,  # a flag, an argument in Python, or a field in --methods of a sweep
-    OFF,  # a number that would find another one, which a user chose; see `switched_off` in resolve.py
+    OFF,  # `beta_nats` where the user chose `beta`, and the like; see `switched_off` in resolve.py
 )
 EVERY_WIDTH = Setting(None, WIDTHS, "Widths of the hidden layers of all networks.", tuple)
 DONE = ("finetune", "small")  # tags that say what is done
@@ -56,7 +56,7 @@ class Layers:
         return next((layer for layer in reversed(ORDER) if name in self[layer]), DEFAULT)
 
     def up_to(self, layer: str) -> Json:
-        """Returns the values that win where the layers above this one are left out."""
+        """Returns the values that win without the layers above this layer."""
         return {
             name: value for table in ORDER[: ORDER.index(layer) + 1] for name, value in self[table].items()
         }
@@ -66,14 +66,14 @@ class Layers:
         return dataclasses.replace(self, tables={**self.tables, layer: {**self[layer], **values}})
 
     def with_changes(self, layer: str, values: Json) -> Self:
-        """The same, but without values that win already, and that a layer below has."""
+        """The same, but without values that win already, from a layer below."""
         below = self.up_to(layer)
         return self.with_values(
             layer, {name: value for name, value in values.items() if value != below.get(name)}
         )
 
     def without(self, layer: str, name: str) -> Self:
-        """Returns the layers where one of them leaves a value to those below."""
+        """Returns the layers without a value of one layer, so that a layer below gives it."""
         others = {other: value for other, value in self[layer].items() if other != name}
         return dataclasses.replace(self, tables={**self.tables, layer: others})
 

@@ -82,7 +82,7 @@ def load_run(
 
     Args:
         path: the run's folder, or RUN/checkpoints/STEP.
-        step: of the checkpoint to read; None: that of `path`, else the last one.
+        step: of the checkpoint to read; None: the step in `path`, else the last step.
         member: index of the only member (one seed and setting of the sweep) to read; None: all.
         env_name: the task that its policies are to act in; None: the run's own, for which no code of a user's
             module is run.
@@ -138,7 +138,7 @@ class Run:
         self.files = TrainingFiles(path, self.run_id)
         self.method: str = record["config"]["algorithm"]
         self.env_name: str | None = record["env_name"]  # None for a run on data without a task
-        self.dataset: str = record["name"]  # the task's name or, without one, the data's
+        self.dataset: str = record["name"]  # the task's name or, without a task, the data's
         self._acts_in: str | None = env_name or self.env_name
         self._is_named = env_name is not None  # by the user, who may have the run from somebody else
         self.references = References(*record["references"]) if "references" in record else None
@@ -314,7 +314,7 @@ class Run:
 
     @functools.cached_property
     def members(self) -> list[Member]:
-        """The members, or the wanted one alone."""
+        """The members, or the wanted member alone."""
         every, index = self.training.members, self._wanted_member
         if index is None:
             return every
@@ -397,7 +397,7 @@ class Run:
 
     @functools.cached_property
     def step(self) -> int:
-        """The step of the checkpoint that is read: the wanted one, else the last."""
+        """The step of the checkpoint that is read: the wanted step, else the last."""
         if self.wanted_step is not None:
             return self.wanted_step
         if not (steps := self.steps):

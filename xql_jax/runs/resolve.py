@@ -35,7 +35,7 @@ def settings_from(
     Args:
         config: what the method has for the task, see `choose_config` (config_files.py).
         values: settings and hyperparameters by name, which may be text. They lie over the config's.
-        names: what of them, and of `method` and `config`, the user gave; None: all values.
+        names: the names that the user gave, `method` and `config` among them; None: those of all values.
     """
     known = config.may_be_given
     for name in values:
@@ -96,10 +96,11 @@ def _check_task(settings: FromData) -> None:
 
 
 def switched_off(settings: T) -> T:
-    """Returns the settings without a number that finds another one, if that is chosen in a later layer.
+    """Returns the settings with `beta_nats`, which finds `beta`, at 0 if a later layer chooses `beta`.
 
-    So a `beta` that is given, swept or ramped switches `beta_nats` off, which a suite or a file may have; a
-    file's `beta` only a suite's. A number that is chosen in the same layer, or in a later one, stays.
+    So a user's `beta`, a single value, a sweep or a ramp, switches off the `beta_nats` of a suite or a file,
+    and a file's `beta` switches off a suite's. A `beta_nats` that is chosen in the layer of `beta`, or in a
+    later layer, stays. The same holds for each other number that declares `finds`.
     """
     if settings.source:  # whose run has decided it
         return settings

@@ -39,7 +39,7 @@ from xql_jax.types import Array, Learner, Metrics, Minibatch, Params, State
 Tree = TypeVar("Tree")
 Packed = tuple[Array, list[Array]]  # the vector of all small arrays, and the others; see `packed`
 AHEAD_BYTES = 32 * 2**20  # most bytes of the minibatches that are drawn at once, on a device
-# A GPU's compiler would make one product of those that share an input, and kernels for what follows each.
+# Else a GPU's compiler joins products that share an input, and adds kernels for the operations after each.
 COMPILER_OPTIONS = {"gpu": {"xla_gpu_dot_merger_threshold_mb": 0}}
 SMALL = 64  # most numbers of an array that is carried in one vector with others
 
@@ -104,7 +104,7 @@ def in_blocks(ahead: int, form: Callable[[Carry], Carry]) -> Loop:
 
     def loop(start: Array, stop: Array, draw: Draw, update: Update, carry: Carry) -> Carry:
         def in_form(step: Array, drawn: Drawn, carry: Packed) -> Packed:
-            # A copy that XLA does not see as one. Else the next vector would wait for all who read this one.
+            # A copy that XLA does not notice: else the next vector would wait for all readers of this vector.
             small = jax.lax.optimization_barrier(carry[0] + (step < 0))
             return packed(form(update(step, undone((small, carry[1])), drawn)))[0]
 

@@ -74,7 +74,10 @@ class RunningReturns:
 
 
 def with_returns(buffers: ReplayBuffer, known: Sequence[Sequence[tuple[int, float]]]) -> ReplayBuffer:
-    """Returns buffers f32[m, capacity, ...] with each one's `RunningReturns.known`, unless overwritten."""
+    """Returns buffers f32[m, capacity, ...] with the returns in `known` of each buffer's episodes.
+
+    `known` is `RunningReturns.known`. Returns of transitions that are overwritten already are left out.
+    """
     returns = np.array(buffers.data.returns_to_go)
     for ring, inserted, pairs in zip(returns, np.asarray(buffers.inserted), known, strict=True):
         for number, value in pairs:

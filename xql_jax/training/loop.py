@@ -256,11 +256,12 @@ class TrainingLoop(contextlib.AbstractContextManager):
     def _evaluate(self, again: bool = False) -> None:
         """Evaluates the policies of this step, and writes a row per member.
 
-        With --background_evaluation training goes on meanwhile, from a checkpoint of this step. What a signal
-        or a failing environment cuts short, the resumed run does first, from that checkpoint (`again`). If
-        the environment fails then, too, the evaluation is left out: the same initial states may fail again.
+        With --background_evaluation training goes on meanwhile, from a checkpoint of this step. If a
+        signal or a failing environment cuts the evaluation short, the resumed run repeats it first, from that
+        checkpoint (`again`). If the environment fails then, too, the evaluation is left out, because the same
+        initial states may fail again.
         """
-        self._finish_evaluation()  # that of an earlier step
+        self._finish_evaluation()  # of an earlier step
         if self.evaluations.step is not None:
             return  # a signal came
         step = self.progress.step
@@ -281,9 +282,9 @@ class TrainingLoop(contextlib.AbstractContextManager):
         self.evaluations.begin(step, policy, self._stop, in_background)
 
     def _do_what_is_missing(self) -> None:
-        """Evaluates what a resumed run has not, of an earlier step and of this one; and before the first.
+        """Evaluates policies that a resumed run did not, of an earlier step and this step; or of step 0.
 
-        If it was to be longer, and ends where it was stopped, it logs the last step.
+        A run that was to be longer, and now ends where it was stopped, also logs its last step.
         """
         if self.overdue:
             self._evaluate_now(*self.overdue, may_fail=True)

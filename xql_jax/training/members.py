@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDev
 from xql_jax.settings import with_values
 from xql_jax.types import Array, Json, Learner, Metrics, Minibatch, Numeric, PRNGKey, State
 
-AXIS = "members"  # of those that share a program under `vmap`
+AXIS = "members"  # the axis of members that share a program under `vmap`
 DEVICES = "devices"
 STATE = "state"  # what is checked to be finite, besides each metric
 Tree = TypeVar("Tree")
@@ -71,7 +71,7 @@ class Ramp:
     name: str
     values: tuple[float, ...]
     steps: tuple[float, ...]  # at which they are reached, ascending from 0
-    text: str = dataclasses.field(default="", compare=False)  # one for all ways to type it
+    text: str = dataclasses.field(default="", compare=False)  # the same for all ways to type it
 
     def at(self, step: int | Array) -> Numeric:
         value: Numeric = self.values[0]

@@ -126,7 +126,7 @@ def of_members(training: Callable) -> Mapped:
 
 
 def of_lone_member(training: Callable) -> Mapped:
-    """Returns the same for a group with only one member: no axis is added."""
+    """Returns the `training` of a group's only member: no axis of members is added."""
 
     def mapped(
         members: MemberState, experience: Experience, data: State, start: Array, stop: Array
@@ -221,8 +221,8 @@ class Population:
         """Trains all members that have not diverged from update `start` to `stop`.
 
         A member whose numbers are not all finite goes back to its state at `start`, and stays there. A choice
-        between two states in every update would take a CPU about a tenth of its speed. `steps` are those
-        between which the divergence is reported; None: the updates.
+        between two states in every update would take a CPU about a tenth of its speed. The divergence is
+        reported between two `steps`; None: between the updates.
         """
         work = [group for group in self.groups if not self._frozen(group).all()]
         before = [group.members.apart[0] for group in work]

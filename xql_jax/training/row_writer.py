@@ -175,8 +175,8 @@ class RowWriter:
 
 
 def _row(member: Member, progress: Progress, cells: Json) -> Json:
-    """Returns the cells after those that say whose they are; UserError if two have one name."""
+    """Returns the cells after step, seed and hyperparameters; UserError if a name comes twice."""
     start = {"step": progress.step, "seed": member.seed, **member.hyperparameters}
     if twice := start.keys() & cells.keys():
-        raise UserError(f"{min(twice)}: the name of a column that is swept and of one that is measured")
+        raise UserError(f"{min(twice)}: the name of a swept hyperparameter and of a measured column")
     return start | cells

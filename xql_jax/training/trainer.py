@@ -56,7 +56,7 @@ class Trainer:
 
         Args:
             states: stacked; None: as they are now.
-            step: of the states; a policy has the values that its ramps have then. None: the last one.
+            step: of the states; a policy has the values that its ramps have then. None: the last step.
             on_host: act on the CPU, where no program that trains is in the way.
         """
         population = self.population
