@@ -175,7 +175,8 @@ class Population:
         fields = source.minibatch.observations, source.minibatch.actions
         example = [jnp.zeros((1, *field.shape[1:])) for field in fields]  # only the shapes matter
         init = jax.jit(lambda learner, key: learner.init(key, *example))
-        learners, keys = learners_of(learner, members), [member_keys(member) for member in self.members]
+        learners = learners_of(learner, members)  # copies, with each member's values of --sweep
+        keys = [member_keys(member) for member in self.members]
         pairs = zip(learners, keys, strict=True)
         with own_code(learner, "init"):
             states = [jax.block_until_ready(init(own, key.initial)) for own, key in pairs]
