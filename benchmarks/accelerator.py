@@ -54,6 +54,7 @@ from xql_jax.learners.registry import make_learner  # noqa: E402
 from xql_jax.runs.machine import commit  # noqa: E402
 from xql_jax.suites.tasks import get_task  # noqa: E402
 from xql_jax.training.members import make_members  # noqa: E402
+from xql_jax.training.population import Population  # noqa: E402
 from xql_jax.training.trainer import OfflineTrainer, resident  # noqa: E402
 from xql_jax.workshop.tools.compile import kernels_in  # noqa: E402
 
@@ -194,7 +195,9 @@ def measure_products(size: int, chain: int) -> dict[str, Any]:
 def measure_training(algorithm: str, members: int, batch_size: int, data: Any) -> dict[str, Any]:
     started = time.perf_counter()
     source = resident(data, batch_size)
-    trainer = OfflineTrainer(make_learner(algorithm, {}), make_members(range(members), {}), source)
+    trainer = OfflineTrainer(
+        Population(make_learner(algorithm, {}), make_members(range(members), {}), source)
+    )
     trainer.population.compile()
     set_up = time.perf_counter() - started
 

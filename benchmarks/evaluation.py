@@ -21,6 +21,7 @@ from xql_jax.learners.registry import make_learner
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.suites.tasks import SUITES, TASKS, Task, get_task
 from xql_jax.training.members import make_members
+from xql_jax.training.population import Population
 from xql_jax.training.trainer import OfflineTrainer, resident
 from xql_jax.types import Batch
 
@@ -77,7 +78,8 @@ def steps_together(task: Task) -> float:
         *(np.zeros(2, np.float32),) * 2,
         np.zeros((2, evaluator.sizes[0]), np.float32),
     )
-    policy = OfflineTrainer(make_learner("bc", {}), make_members([0], {}), resident(data, 2)).policy()
+    population = Population(make_learner("bc", {}), make_members([0], {}), resident(data, 2))
+    policy = OfflineTrainer(population).policy()
     policy(np.zeros((1, EPISODES, evaluator.sizes[0]), np.float32))  # compiles
     evaluator.run(policy)  # makes the environments
     steps, started = 0, time.perf_counter()

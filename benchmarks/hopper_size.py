@@ -9,6 +9,7 @@ from xql_jax.data.views import view_for
 from xql_jax.learners.registry import make_learner
 from xql_jax.settings import values_of, with_values
 from xql_jax.training.members import make_members
+from xql_jax.training.population import Population
 from xql_jax.training.trainer import OfflineTrainer, resident
 from xql_jax.types import Batch
 
@@ -42,7 +43,7 @@ def trainer_of(name: str, data: Dataset, batch_size: int) -> OfflineTrainer:
     """Returns a compiled population of one member (seed) of the method, which learns from the data."""
     learner = learner_of(name)
     batch = view_for(learner, data).batch
-    trainer = OfflineTrainer(learner, make_members([0], {}), resident(batch, batch_size))
+    trainer = OfflineTrainer(Population(learner, make_members([0], {}), resident(batch, batch_size)))
     trainer.population.compile()
     return trainer
 

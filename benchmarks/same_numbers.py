@@ -245,8 +245,7 @@ def identities(kind: str, method: str) -> Values:
     from xql_jax.runs.config_files import choose_config
     from xql_jax.runs.folder import identity_of
     from xql_jax.runs.kinds import Finetune, Offline, Online
-    from xql_jax.runs.layers import settings_from
-    from xql_jax.runs.resolve import resolved
+    from xql_jax.runs.resolve import resolved, settings_from
 
     kinds = {"finetune": Finetune, "online": Online, "small": Online}
     values = {}

@@ -32,6 +32,7 @@ from xql_jax.data.sampling import sample
 from xql_jax.data.views import view_for
 from xql_jax.learners.registry import make_learner
 from xql_jax.training.members import make_members
+from xql_jax.training.population import Population
 from xql_jax.training.trainer import OfflineTrainer, resident
 from xql_jax.types import Batch, Horizon, Learner
 
@@ -60,7 +61,9 @@ def main() -> int:
     }
     compile_seconds = {}
     for size in sizes:
-        trainer = OfflineTrainer(learner, make_members(range(size), {}), resident(on_device, BATCH_SIZE))
+        trainer = OfflineTrainer(
+            Population(learner, make_members(range(size), {}), resident(on_device, BATCH_SIZE))
+        )
         trainer.population.compile()
         compile_seconds[f"{size} members"] = trainer.population.compile_seconds
         runs[f"{size} members"] = advance(trainer)

@@ -25,7 +25,7 @@ from xql_jax import UserError
 from xql_jax.learners.registry import HEADS, OFFLINE, POLICIES
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.kinds import Offline
-from xql_jax.runs.layers import settings_from
+from xql_jax.runs.resolve import settings_from
 from xql_jax.settings import values_of
 from xql_jax.types import Array, Batch, Learner, Metrics, PRNGKey, State
 

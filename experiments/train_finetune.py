@@ -16,5 +16,6 @@ from xql_jax.runs.kinds import Finetune
 from xql_jax.workshop.commands import command_line
 
 if __name__ == "__main__":
-    # Trained by `train_resolved` (xql_jax/runs/train.py); `finetuning_trainers` there makes both phases.
+    # Trained by `train_resolved` (xql_jax/runs/train.py); `finetuning_trainers` (acting_runs.py beside it)
+    # makes the trainers of both phases.
     command_line.run(command_line.train_and_print, Finetune)

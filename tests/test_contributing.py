@@ -12,10 +12,11 @@ from python_cases import bandit
 import xql_jax.learners
 from xql_jax.errors import UserError
 from xql_jax.learners import registry
-from xql_jax.runs.config_files import values_in
+from xql_jax.runs.config_files import Config, values_in
 from xql_jax.runs.kinds import Offline
-from xql_jax.runs.layers import SUITE, Config, Layers, settings_from
+from xql_jax.runs.layers import SUITE, Layers
 from xql_jax.runs.load import load_run
+from xql_jax.runs.resolve import settings_from
 from xql_jax.runs.train import train_run as run_offline
 
 ROOT = Path(__file__).resolve().parents[1]

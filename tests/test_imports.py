@@ -150,6 +150,8 @@ xql_jax.train(dataset=dataset, max_steps=2, hidden_dims=(8, 8), batch_size=8)
 """
 SIMULATORS = "gymnasium mujoco dm_control gymnasium_robotics gym d4rl minari"
 PICTURES = "matplotlib imageio PIL"
+READING_RUNS = "xql_jax.runs.load xql_jax.rollout xql_jax.envs xql_jax.data.comparison"
+ACTING = "xql_jax.runs.acting_runs xql_jax.training.acting xql_jax.training.compiled_acting"
 
 
 @pytest.mark.parametrize(
@@ -157,8 +159,8 @@ PICTURES = "matplotlib imageio PIL"
     [
         ("import xql_jax", "xql_jax", f"jax numpy absl {SIMULATORS}"),
         ("import xql_jax.interface", "jax", f"scipy sklearn {SIMULATORS} {PICTURES}"),
-        (HELP, "jax", f"scipy optax chex orbax {SIMULATORS} {PICTURES}"),
-        (OWN_DATA, "optax", f"scipy.stats orbax tensorstore requests {SIMULATORS} {PICTURES}"),
+        (HELP, "jax", f"scipy optax chex orbax {SIMULATORS} {PICTURES} {READING_RUNS}"),
+        (OWN_DATA, "optax", f"scipy.stats orbax tensorstore requests {SIMULATORS} {PICTURES} {ACTING}"),
         # MuJoCo chooses how it draws when it is imported, and `prepare_to_draw` tells it what to choose.
         (
             "import runpy; runpy.run_path('experiments/evaluate.py')",

@@ -17,7 +17,7 @@ from xql_jax.data.loading import load_dataset
 from xql_jax.data.preprocessing import fit_preprocessing
 from xql_jax.data.sampling import sample
 from xql_jax.settings import declared, values_of
-from xql_jax.training.member_states import update_keys
+from xql_jax.training.members import update_keys
 
 FILE = ROOT / "examples" / "ogbench_agent.py"
 EXAMPLE = runpy.run_path(str(FILE))

@@ -17,10 +17,9 @@ from xql_jax.learners.registry import make_learner
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Finetune, Offline
-from xql_jax.runs.layers import settings_from
-from xql_jax.runs.resolve import resolved
+from xql_jax.runs.resolve import resolved, settings_from
 from xql_jax.settings import recorded_values
-from xql_jax.training.trainer import OfflineTrainer
+from xql_jax.training.population import Population
 from xql_jax.workshop.tools import policy_values
 from xql_jax.workshop.tools.choose import ChoiceSettings, choose
 from xql_jax.workshop.tools.export import export_policy, read_artifact
@@ -142,9 +141,7 @@ def test_on_an_accelerator_each_member_is_judged_by_its_own_numbers(place, monke
     )
 
     def values(together):
-        monkeypatch.setattr(
-            policy_values, "OfflineTrainer", functools.partial(OfflineTrainer, together=together)
-        )
+        monkeypatch.setattr(policy_values, "Population", functools.partial(Population, together=together))
         chosen = choose(ChoiceSettings(checkpoint=path, max_steps=50, tqdm=False))["members"]
         return {entry["shift"]: entry["fqe_value"] for entry in chosen}
 

@@ -26,8 +26,8 @@ from xql_jax.files.paths import located, paths_from_here
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.kinds import DEFAULT_ENV_NAME, Finetune, Offline, Online, Training
-from xql_jax.runs.layers import settings_from
 from xql_jax.runs.load import load_run
+from xql_jax.runs.resolve import settings_from
 from xql_jax.runs.train import train_run
 from xql_jax.settings import as_number, settings_of
 from xql_jax.suites.tasks import get_task

@@ -145,12 +145,12 @@ class Checked:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
-            declaration, value = field.metadata.get("setting"), getattr(self, field.name)
+            setting, value = field.metadata.get("setting"), getattr(self, field.name)
             # A copy's numbers are float32, which were checked before; JAX puts arrays and tracers there.
             is_made = type(value) is np.float32 or not isinstance(value, GIVEN)
-            if declaration and not (declaration.traced and is_made):
-                made = declaration.checked(field.name, value)
-                object.__setattr__(self, field.name, np.float32(made) if declaration.traced else made)
+            if setting and not (setting.traced and is_made):
+                made = setting.checked(field.name, value)
+                object.__setattr__(self, field.name, np.float32(made) if setting.traced else made)
 
 
 def as_number(value: Any, kind: type[Number] = float) -> Number:  # type: ignore[assignment]
@@ -175,10 +175,8 @@ def setting(
     default: Any, domain: Domain, meaning: str, *, value_type: type | None = None, **more: Any
 ) -> Any:
     """Declares a setting; `more` are further fields of its `Setting`."""
-    declaration = Setting(default, domain, meaning, value_type or domain.value_type or type(default), **more)
-    return dataclasses.field(
-        default=default, metadata={"setting": declaration, "pytree_node": declaration.traced}
-    )
+    declared = Setting(default, domain, meaning, value_type or domain.value_type or type(default), **more)
+    return dataclasses.field(default=default, metadata={"setting": declared, "pytree_node": declared.traced})
 
 
 def recorded(default: Any, domain: Domain, meaning: str, **more: Any) -> Any:
@@ -221,10 +219,8 @@ class Command:
     """Decorator for a function whose keyword arguments are declared as settings, which each call checks."""
 
     def __init__(self, function: Callable[..., Any]):
-        fields = [
-            (parameter.name, Any, parameter.default)
-            for parameter in inspect.signature(function).parameters.values()
-        ]
+        arguments = inspect.signature(function).parameters.values()
+        fields = [(argument.name, Any, argument.default) for argument in arguments]
         self.function, self.__doc__ = function, function.__doc__
         self.settings: type[Checked] = dataclasses.make_dataclass(
             function.__name__, fields, bases=(Checked,), frozen=True, kw_only=True
@@ -254,19 +250,19 @@ def settings_of(tree: Any) -> dict[str, Setting]:
     A setting without a meaning has the meaning of the nearest base class that gives it.
     """
     unit, settings = f"{getattr(tree, 'unit', 'update')}s", {}
-    for owner, name, declaration in declared(tree):
+    for owner, name, setting in declared(tree):
         bases = (owner if isinstance(owner, type) else type(owner)).__mro__
         fields = (vars(base).get("__dataclass_fields__", {}).get(name) for base in bases)
         same = (field.metadata["setting"] for field in fields if field and "setting" in field.metadata)
-        explained = next((each for each in same if each.meaning), declaration)
+        explained = next((each for each in same if each.meaning), setting)
         meaning = explained.meaning.replace("{steps}", unit).replace("{Steps}", unit.capitalize())
-        settings[name] = dataclasses.replace(declaration, meaning=meaning, default=getattr(owner, name))
+        settings[name] = dataclasses.replace(setting, meaning=meaning, default=getattr(owner, name))
     return settings
 
 
 def values_of(tree: Any) -> dict[str, Any]:
     """Returns all values by their flat names, as a config has them."""
-    return {name: declaration.as_plain(getattr(owner, name)) for owner, name, declaration in declared(tree)}
+    return {name: setting.as_plain(getattr(owner, name)) for owner, name, setting in declared(tree)}
 
 
 def recorded_values(tree: Any) -> dict[str, Any]:
@@ -281,11 +277,8 @@ def recorded_values(tree: Any) -> dict[str, Any]:
 
 def neutral_values(tree: Any) -> dict[str, Any]:
     """Returns the values that are not recorded, by their names."""
-    return {
-        name: declaration.neutral
-        for name, declaration in settings_of(tree).items()
-        if declaration.neutral is not None
-    }
+    settings = settings_of(tree).items()
+    return {name: setting.neutral for name, setting in settings if setting.neutral is not None}
 
 
 def with_values(tree: T, values: Mapping[str, object]) -> T:
@@ -296,17 +289,20 @@ def with_values(tree: T, values: Mapping[str, object]) -> T:
     for name in values:
         if name not in known:
             raise UserError(f"{name}: unknown setting; {advice(name, known)}")
-    return replaced(tree, {name: _as_given(value) for name, value in values.items()})
+    return replaced(tree, {name: _as_python(value) for name, value in values.items()})
 
 
 def replaced(tree: T, values: Mapping[str, object]) -> T:
-    """Returns the tree with these values, which a `Checked` part checks. Names that none has are ignored."""
+    """Returns the tree with these values. Names that none has are ignored.
+
+    A part is a `Checked`, so a part that is made anew here checks its values, and converts them.
+    """
     changes = {f.name: values[f.name] for f in dataclasses.fields(tree) if f.name in values}  # type: ignore[arg-type]
-    inner = {name: replaced(held, values) for name, held in parts_of(tree)}
+    inner = {name: replaced(part, values) for name, part in parts_of(tree)}
     return dataclasses.replace(tree, **changes, **inner)  # type: ignore[type-var]
 
 
-def _as_given(value: Any) -> Any:
+def _as_python(value: Any) -> Any:
     """Returns a number of NumPy or JAX as Python's, which is checked; others as they are."""
     if isinstance(value, jax.core.Tracer) or not isinstance(value, np.generic | np.ndarray | jax.Array):
         return value

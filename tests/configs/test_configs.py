@@ -10,7 +10,7 @@ import pytest
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
-from xql_jax.runs.config_files import choose_config, file_for_suite
+from xql_jax.runs.config_files import Config, choose_config, file_for_suite
 from xql_jax.runs.kinds import (
     METHOD_SETTINGS,
     OF_OFFLINE,
@@ -20,20 +20,8 @@ from xql_jax.runs.kinds import (
     as_plain,
     from_plain,
 )
-from xql_jax.runs.layers import (
-    DEFAULT,
-    FILE,
-    METHOD,
-    OFF,
-    ORDER,
-    SUITE,
-    TABLE_4,
-    USER,
-    Config,
-    layers_of,
-    settings_from,
-)
-from xql_jax.runs.resolve import resolved
+from xql_jax.runs.layers import DEFAULT, FILE, METHOD, OFF, ORDER, SUITE, TABLE_4, USER, layers_of
+from xql_jax.runs.resolve import resolved, settings_from
 from xql_jax.runs.varied import parse_ramps
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites import METHODS_OWN, Values

@@ -15,8 +15,8 @@ from xql_jax.envs import action_bounds, environment_maker
 from xql_jax.envs.simulated import SimulatedEnv
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.kinds import Offline
-from xql_jax.runs.layers import settings_from
 from xql_jax.runs.load import load_run
+from xql_jax.runs.resolve import settings_from
 from xql_jax.runs.train import train_run
 from xql_jax.suites import DataFolder, Suite
 from xql_jax.suites.tasks import LISTED_TASKS, SUITES, TASKS, Task, get_task

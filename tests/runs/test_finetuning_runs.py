@@ -25,9 +25,9 @@ from xql_jax.runs import run_data
 from xql_jax.runs.config_files import choose_config, config_in, config_of, find_config
 from xql_jax.runs.folder import identity_of, run_label
 from xql_jax.runs.kinds import Finetune
-from xql_jax.runs.layers import USER, settings_from
+from xql_jax.runs.layers import USER
 from xql_jax.runs.load import load_run
-from xql_jax.runs.resolve import resolved
+from xql_jax.runs.resolve import resolved, settings_from
 from xql_jax.runs.run_data import load_data
 from xql_jax.runs.train import train_run as run_finetuning
 from xql_jax.runs.train import train_run as run_offline

@@ -18,9 +18,8 @@ from xql_jax.files import digest, read_record, write_record
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.kinds import Offline
-from xql_jax.runs.layers import settings_from
 from xql_jax.runs.load import PREPROCESSING, load_run
-from xql_jax.runs.resolve import resolved
+from xql_jax.runs.resolve import resolved, settings_from
 from xql_jax.runs.run_data import load_data
 from xql_jax.runs.train import train_run
 from xql_jax.settings import values_of

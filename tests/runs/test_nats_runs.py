@@ -12,8 +12,7 @@ from xql_jax.errors import UserError
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Finetune, Offline
-from xql_jax.runs.layers import settings_from
-from xql_jax.runs.resolve import resolved
+from xql_jax.runs.resolve import resolved, settings_from
 from xql_jax.runs.train import _warn_of_beta, train_run
 
 

@@ -11,9 +11,8 @@ from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Finetune, Offline, Online
-from xql_jax.runs.layers import settings_from
 from xql_jax.runs.load import load_run
-from xql_jax.runs.resolve import resolved
+from xql_jax.runs.resolve import resolved, settings_from
 from xql_jax.settings import values_of
 from xql_jax.workshop.paper.curves import read_ablation
 

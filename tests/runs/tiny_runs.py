@@ -8,10 +8,11 @@ import jax
 import numpy as np
 from driver import contents, write_dataset  # noqa: F401
 
-from xql_jax.runs.config_files import values_in
+from xql_jax.runs.config_files import Config, values_in
 from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online
-from xql_jax.runs.layers import SUITE, Config, Layers, layers_of, settings_from
+from xql_jax.runs.layers import SUITE, Layers, layers_of
 from xql_jax.runs.load import load_run
+from xql_jax.runs.resolve import settings_from
 from xql_jax.suites import Values
 from xql_jax.training import trainer
 from xql_jax.training.signals import StopSignals

@@ -14,6 +14,7 @@ from xql_jax.suites.tasks import OWN
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import make_members
+from xql_jax.training.population import Population
 from xql_jax.training.progress import progress_bar, speed_of
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.trainer import OfflineTrainer, resident
@@ -63,7 +64,7 @@ def test_what_a_trainer_measures_has_rows_at_its_interval(tmp_path):
             return {"x": np.asarray(self.population.states["x"])[:, None] * [1, 10]}
 
     def training_until(last):
-        trainer = Measuring(Growth(growth=2.0), make_members([0], {}), resident(make_data(), 4))
+        trainer = Measuring(Population(Growth(growth=2.0), make_members([0], {}), resident(make_data(), 4)))
         schedule = Schedule(last, 100, 100, 100, measured={"positions": 3})
         return TrainingLoop.resumed(trainer, None, None, schedule, TrainingFiles(tmp_path))
 

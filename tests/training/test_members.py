@@ -6,8 +6,7 @@ import numpy as np
 from xql_jax.learners.registry import make_learner
 from xql_jax.runs.varied import parse_sweep
 from xql_jax.settings import settings_of
-from xql_jax.training.member_states import member_keys
-from xql_jax.training.members import Member, learners_of, make_members
+from xql_jax.training.members import Member, learners_of, make_members, member_keys
 
 
 def parsed(text):

@@ -14,6 +14,7 @@ from xql_jax.suites.tasks import get_task
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import make_members
+from xql_jax.training.population import Population
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
 from xql_jax.training.trainer import OfflineTrainer, resident
@@ -80,7 +81,8 @@ def widths(*sizes):
 
 
 def offline_trainer(learner, members, data, batch_size, ramps=(), together=None):
-    return OfflineTrainer(learner, members, resident(data, batch_size, ramps, together), together)
+    source = resident(data, batch_size, ramps, together)
+    return OfflineTrainer(Population(learner, members, source, together))
 
 
 def make_growth(seeds=(0, 1), grid=None, **values):

@@ -39,7 +39,7 @@ def load_dataset(
     if not sources and task is None:
         raise UserError("no data: name a D4RL task or give a dataset file")
     layout = Layout(task.episode_limit if task else None, unused=unused_arrays)
-    parts = [_read(source, layout, task) for source in sources or [None]]
+    parts = [_read(source, layout, task) for source in sources or (None,)]
     if empty := [part.source for part in parts if not part.size]:
         raise UserError(
             f"{empty[0]}: no transition is left: each row is the last of an episode that was cut off"

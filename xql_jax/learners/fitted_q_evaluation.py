@@ -97,19 +97,19 @@ def value_statistics(learner: Any, state: Any, initial: Array, batch: Batch) -> 
     V, Q(s', pi(s')) takes the place of V(s'). Only those that the method can compute are returned. Q is the
     minimum of the critics. V and Q's targets are the method's own (`ValueFit.v_and_q_targets`).
     """
-    found: dict[str, Array] = {}
+    metrics: dict[str, Array] = {}
     value, critic = (getattr(state, part, None) for part in ("value", "critic"))
     act = functools.partial(learner.act, learner.actor(state), key=jax.random.key(0), deterministic=True)
     if value is not None:
-        found["initial_v"] = value(initial).mean()
+        metrics["initial_v"] = value(initial).mean()
     if critic is None:
-        return found
+        return metrics
     q = critic.min_q(batch.observations, batch.actions)
-    found["initial_q"] = critic.min_q(initial, act(initial)).mean()
+    metrics["initial_q"] = critic.min_q(initial, act(initial)).mean()
     if value is None:
         next_q = critic.min_q(batch.next_observations, act(batch.next_observations))
         targets = td_target(batch.rewards, batch.masks, next_q, discount=learner.discount)
     else:
         v, targets, _ = learner.value.v_and_q_targets(value, batch, learner.discount)
-        found["advantage"] = (q - v).mean()
-    return {**found, "td_error": jnp.sqrt(jnp.square(targets - q).mean())}
+        metrics["advantage"] = (q - v).mean()
+    return {**metrics, "td_error": jnp.sqrt(jnp.square(targets - q).mean())}

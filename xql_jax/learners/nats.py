@@ -35,15 +35,15 @@ class HeldScale(Distinct, flax.struct.PyTreeNode):
         """It begins at this scale, as if that were right."""
         return cls(_log(scale), jnp.asarray(nats, jnp.float32))
 
-    def scale(self, nats: Numeric, given: Numeric) -> Array:
-        """The scale for advantages: the one found or, if `nats` is 0, the given one."""
-        return jnp.where(nats > 0.0, jnp.exp(self.log_scale), given)
+    def scale(self, nats: Numeric, start: Numeric) -> Array:
+        """The scale for advantages: the one that was found or, if `nats` is 0, `start` itself."""
+        return jnp.where(nats > 0.0, jnp.exp(self.log_scale), start)
 
-    def follow(self, log_weights: Array, nats: Numeric, given: Numeric) -> tuple[Self, Array]:
+    def follow(self, log_weights: Array, nats: Numeric, start: Numeric) -> tuple[Self, Array]:
         """The state after a minibatch, and its divergence, f32[].
 
         Were advantages normally distributed, the divergence would fall as scale^-2, and half the logarithm of
-        its ratio to `nats` would be the step to the right scale. If `nats` is 0, the scale is the given one.
+        its ratio to `nats` would be the step to the right scale. If `nats` is 0, the scale is `start`.
 
         Args:
             log_weights: f32[..., B], A / scale.
@@ -51,8 +51,8 @@ class HeldScale(Distinct, flax.struct.PyTreeNode):
         divergence = batch_divergence(log_weights).mean()
         mean = self.divergence + AVERAGED * (divergence - self.divergence)
         step = 0.5 * jnp.log(jnp.maximum(mean / jnp.maximum(nats, 1e-9), LEAST))
-        found = jnp.clip(self.log_scale + RATE * step, -FAR, FAR)
-        log_scale = jnp.where(nats > 0.0, found, _log(given))
+        moved = jnp.clip(self.log_scale + RATE * step, -FAR, FAR)
+        log_scale = jnp.where(nats > 0.0, moved, _log(start))
         return self.replace(log_scale=log_scale, divergence=mean), divergence
 
 

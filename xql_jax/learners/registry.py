@@ -21,8 +21,8 @@ class Modules(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         module, _, attribute = self.places[name].partition(":")
-        found = importlib.import_module(f"xql_jax.learners.{module}")
-        return getattr(found, attribute) if attribute else found.METHODS[name]
+        source = importlib.import_module(f"xql_jax.learners.{module}")
+        return getattr(source, attribute) if attribute else source.METHODS[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.places)
@@ -48,11 +48,11 @@ class Methods(Modules):
                 f"give --method={name}, in Python import {module}"
             )
         try:
-            found = getattr(sys.modules[module], attribute)
-            is_class = isinstance(found, type) and issubclass(found, Part)
-            if not (is_class or isinstance(found, Method | Part)):
+            own = getattr(sys.modules[module], attribute)
+            is_class = isinstance(own, type) and issubclass(own, Part)
+            if not (is_class or isinstance(own, Method | Part)):
                 raise TypeError("it is no Method, and has not the base xql_jax.learners.method.Part")
-            method = found if isinstance(found, Method) else Method(found if is_class else lambda: found)
+            method = own if isinstance(own, Method) else Method(own if is_class else lambda: own)
             learner = method()
             for needed in ("update", "init", "actor", "act", "batch_type"):
                 getattr(learner, needed)
@@ -135,8 +135,8 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
     values = values_of(learner := with_values(learner, {**defaults, **(config or {})}))
     if "hidden_dims" in values:
         raise UserError(f"{name}: hidden_dims means the widths of all networks: name its own ..._hidden_dims")
-    for owner, field, one in declared(learner):
-        if (value := one.as_plain(getattr(owner, field))) != values[field]:
+    for owner, field, setting in declared(learner):
+        if (value := setting.as_plain(getattr(owner, field))) != values[field]:
             raise UserError(
                 f"{name}: {field} is {as_typed(value)} in a part and {as_typed(values[field])} in another, "
                 f"but is one setting: Method(..., defaults={{{field!r}: VALUE}}) gives all one, or rename it"
@@ -168,7 +168,7 @@ def _with_policy(learner: Any, name: str, method: str) -> Any:
 def unknown_setting(name: str, known: Collection[str], method: str = "") -> UserError:
     """Returns the error for an unknown name: it says who has it, and what to give. `method` is trained."""
     methods = (*OFFLINE, *ONLINE) if method or "methods" in known else ()
-    having = [one for one in methods if name in values_of(make_learner(one))]
+    having = [other for other in methods if name in values_of(make_learner(other))]
     if having and not method:
         return UserError(
             f"{name}: a hyperparameter: give --sweep={name}=VALUES or --methods=METHOD:{name}=VALUE"

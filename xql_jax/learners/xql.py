@@ -51,7 +51,7 @@ class GumbelRegression(Part):
         return self.loss(values, targets, beta=self.beta, clip=self.clip, clip_rule=self.clip_rule)
 
     def beta_of(self, held: HeldScale) -> Array:
-        """The beta of the next update: the one found, or `self.beta` itself where `beta_nats` is 0."""
+        """The beta of the next update: `self.beta`, or where `beta_nats` > 0 the beta that was found."""
         return held.scale(self.beta_nats, self.beta)
 
     def at(self, state: Any) -> Self:
@@ -64,8 +64,8 @@ class GumbelRegression(Part):
         held, divergence = held.follow(z, self.beta_nats, self.beta)
         # Its mean over the actions in a state is 1 where the fit is right.
         weight = jnp.exp(jnp.minimum(z, self.clip)).mean()
-        found = {"beta": beta, "divergence": divergence, "weight": weight}
-        return held, {f"{self.of}/{name}": number for name, number in found.items()}
+        numbers = {"beta": beta, "divergence": divergence, "weight": weight}
+        return held, {f"{self.of}/{name}": number for name, number in numbers.items()}
 
 
 class GumbelState(parts.NetworkState, kw_only=True):

@@ -44,11 +44,3 @@ def describe_episodes(results: EpisodeResults, task: Task) -> list[Json]:
         entry["success_interval_95"] = successes and [*wilson_interval(sum(successes), len(successes))]
         described.append(entry)
     return described
-
-
-def steps_in_words(step: int, unit: str, handover: int | None = None) -> str:
-    """Returns how far a training is, such as '600 steps'; with a hand-over '200 updates + 400 steps'."""
-    if not handover:
-        return f"{step:,} {unit}s"
-    acted = f" + {step - handover:,} {unit}s" if step > handover else ""
-    return f"{min(step, handover):,} updates{acted}"

@@ -6,6 +6,8 @@ hyperparameters and the settings of a run that are declared by `by_config`, by n
 for users who know IQL's command line: they return a suite's rows. `layers.py` says which value wins.
 """
 
+import dataclasses
+import functools
 import inspect
 import runpy
 from collections.abc import Sequence
@@ -18,15 +20,49 @@ from xql_jax.errors import UserError, nearest, others_code
 from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import ONLINE, make_learner, method_of, unknown_setting
 from xql_jax.runs.kinds import DEFAULT_ENV_NAME, METHOD_SETTINGS, Finetune, Online, Training, check_method
-from xql_jax.runs.layers import FILE, TABLE_4, Config, all_values, layers_of
-from xql_jax.runs.load import load_run
-from xql_jax.settings import neutral_values, settings_of
+from xql_jax.runs.layers import EVERY_WIDTH, FILE, OFF, TABLE_4, Layers, all_values, layers_of
+from xql_jax.settings import Setting, neutral_values, settings_of, with_values
 from xql_jax.suites import Values
 from xql_jax.suites.online import DM_CONTROL_NAMES, ONLINE_VALUES, OWN
 from xql_jax.suites.tasks import SUITES, Task, get_task, own_attribute
 from xql_jax.types import Json
 
 ENDING = "_config"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a method has for a task and a kind of training: the layers below the user's."""
+
+    kind: type[Training]
+    method: str
+    layers: Layers
+    suite: str = ""  # whose rows are in the layers; a file says it, too
+    origin: str = ""  # in words, for messages: the file, or the suite
+
+    @functools.cached_property
+    def values(self) -> Json:
+        """All settings and hyperparameters by name, where the user gives none."""
+        return self.layers.up_to(OFF)
+
+    @functools.cached_property
+    def learner(self) -> Any:
+        """The method's learner with its values."""
+        learner = make_learner(self.method)
+        return with_values(learner, {name: self.values[name] for name in settings_of(learner)})
+
+    @property
+    def may_be_given(self) -> dict[str, Setting]:
+        """What a user may give: the run's settings, the hyperparameters, and the widths of all networks."""
+        known = settings_of(self.kind) | settings_of(self.learner)
+        has_widths = any(name.endswith("_hidden_dims") for name in known)
+        return known | ({"hidden_dims": EVERY_WIDTH} if has_widths else {})
+
+    @property
+    def may_be_in_files(self) -> dict[str, Setting]:
+        """What a config file may choose: the hyperparameters, and what is declared `by_config`."""
+        known, of_learner = self.may_be_given.items(), {*settings_of(self.learner), "hidden_dims"}
+        return {name: setting for name, setting in known if setting.by_config or name in of_learner}
 
 
 def choose_config(
@@ -36,14 +72,16 @@ def choose_config(
 
     Args:
         kind: of training.
-        method: METHOD or METHOD+POLICY. None: that of `config`, or the kind's default.
+        method: METHOD or METHOD+POLICY. None: the method of `config`, or the kind's default.
         config: FILE or FILE:METHOD, see `find_config`. None: the values of the task's suite.
-        asked: the user's settings, of which `env_name`, `dataset`, `network`, `tuned` and `checkpoint`, whose
-            run's method is meant unless one is named, decide.
+        asked: the user's settings. `env_name`, `dataset`, `network` and `tuned` decide, and `checkpoint`: the
+            method is that run's if the user names no method.
     Raises:
         UserError: if there is no such method, task or file, or they contradict each other.
     """
     if issubclass(kind, Finetune) and asked.get("checkpoint") and not method:
+        from xql_jax.runs.load import load_run  # only a checkpoint needs it
+
         of_run = load_run(asked["checkpoint"]).method
         method = of_run if of_run in kind.methods else None
     file, _, own = (config or "").partition(":")

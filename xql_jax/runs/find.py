@@ -51,16 +51,16 @@ def find_runs(
             is_below = len(folders) == 1 and folder != root
             name = str(folder.relative_to(root)) if is_below else as_written(str(folder))
             named.setdefault(folder.resolve(), (name, folder))
-    found, left_out = [], []
+    runs, left_out = [], []
     for name, folder in sorted(named.values()):
         try:
             run = load_run(folder)
             run.name = name
             read(run)
-            found.append(run)
+            runs.append(run)
         except UserError as error:
             reason = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name)
             left_out.append(LeftOut(name, reason))
         except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
             left_out.append(LeftOut(name, f"of another version ({type(error).__name__}: {error})"))
-    return found, left_out
+    return runs, left_out

@@ -50,7 +50,7 @@ class RunFolder:
 
     @functools.cached_property
     def env_name(self) -> str:
-        """TASK in its path: the task's name or, without one, that of the data."""
+        """TASK in its path: the task's name or, without a task, the name of the data."""
         return self.settings.env_name or _name_of(self._sources)
 
     @property
@@ -63,8 +63,8 @@ class RunFolder:
     def identity(self) -> Json:
         """What the run's numbers depend on, as config.json has it: the settings and the data's digests.
 
-        Two runs have one identity exactly if their learners get the same data, and what was fitted to these
-        is the same. If a run of an earlier version is this one, it is that one's.
+        Two runs have the same identity exactly if their learners get the same data, and the numbers fitted to
+        the data are the same. If an earlier version wrote this run, the identity stays as it was.
         """
         settings, task, dataset = self.settings, self.data.task, self.data.dataset
         identity = identity_of(settings)
@@ -134,8 +134,8 @@ class RunFolder:
         """Returns the folders of runs of its task, method, seeds and kind, with this ending."""
         # Data without a task are named by their file alone, so the run may be under another name.
         others = [] if self.settings.task else sorted(self.parent.parents[1].glob(f"*/{self.parent.name}"))
-        found = (sorted(each.glob(f"{self._start}*{ending}")) for each in (self.parent, *others))
-        return list(dict.fromkeys(itertools.chain.from_iterable(found)))
+        paths = (sorted(each.glob(f"{self._start}*{ending}")) for each in (self.parent, *others))
+        return list(dict.fromkeys(itertools.chain.from_iterable(paths)))
 
     @property
     def files(self) -> TrainingFiles:

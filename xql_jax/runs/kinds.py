@@ -16,7 +16,6 @@ from xql_jax.data.preprocessing import PreprocessingSettings
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.numerics.jax_settings import MATMUL_PRECISIONS
-from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.layers import FILE, USER, Layers
 from xql_jax.runs.varied import fields_of, parse_ramps, parse_sweep
 from xql_jax.settings import (
@@ -38,7 +37,14 @@ from xql_jax.settings import (
 )
 from xql_jax.suites.tasks import SUITES, Task, get_task, own_attribute
 from xql_jax.training.members import Member, Ramp, make_members
-from xql_jax.training.schedule import ActingSchedule, ActingSettings, Exploration, Intervals, Schedule
+from xql_jax.training.schedule import (
+    ActingSchedule,
+    ActingSettings,
+    Exploration,
+    Intervals,
+    Schedule,
+    steps_in_words,
+)
 from xql_jax.types import Horizon, Json
 
 EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run

@@ -3,18 +3,18 @@
 From the bottom: the fields' defaults; the method's values (`Method`); the suite's rows, which stand beside
 its tasks in suites/; the values that a user gives. The suite's layer has parts with names of their own: a
 config file's changes of its rows, and Table 4's values (`--tuned`). In fine-tuning the run of `--checkpoint`
-lies below the user. `layers_of` makes the layers below the user, `settings_from` the value of a run.
+lies below the user. `layers_of` makes the layers below the user; `settings_from` (resolve.py) lays the user's
+values over them.
 """
 
 import dataclasses
-import functools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.learners.registry import IN_SAMPLE, make_learner, method_named, method_of, unknown_setting
+from xql_jax.learners.registry import IN_SAMPLE, make_learner, method_named, method_of
 from xql_jax.runs.varied import fields_of, joined
-from xql_jax.settings import WIDTHS, Setting, declared, settings_of, values_of, with_values
+from xql_jax.settings import WIDTHS, Checked, Setting, declared, settings_of, values_of, with_values
 from xql_jax.suites import Values
 from xql_jax.types import Json
 
@@ -30,7 +30,7 @@ ORDER = (
     CHECKPOINT,
     CALLER,  # what a program sets for a user, such as a sweep the seeds; it is not the user's choice
     USER,  # a flag, an argument in Python, or a field in --methods of a sweep
-    OFF,  # a number that would find another one, which a user chose; see `switched_off` in resolve.py
+    OFF,  # `beta_nats` where the user chose `beta`, and the like; see `switched_off` in resolve.py
 )
 EVERY_WIDTH = Setting(None, WIDTHS, "Widths of the hidden layers of all networks.", tuple)
 DONE = ("finetune", "small")  # tags that say what is done
@@ -56,7 +56,7 @@ class Layers:
         return next((layer for layer in reversed(ORDER) if name in self[layer]), DEFAULT)
 
     def up_to(self, layer: str) -> Json:
-        """Returns the values that win where the layers above this one are left out."""
+        """Returns the values that win without the layers above this layer."""
         return {
             name: value for table in ORDER[: ORDER.index(layer) + 1] for name, value in self[table].items()
         }
@@ -66,56 +66,23 @@ class Layers:
         return dataclasses.replace(self, tables={**self.tables, layer: {**self[layer], **values}})
 
     def with_changes(self, layer: str, values: Json) -> Self:
-        """The same, but without values that win already, and that a layer below has."""
+        """The same, but without values that win already, from a layer below."""
         below = self.up_to(layer)
-        return self.with_values(layer, {name: one for name, one in values.items() if one != below.get(name)})
+        return self.with_values(
+            layer, {name: value for name, value in values.items() if value != below.get(name)}
+        )
 
     def without(self, layer: str, name: str) -> Self:
-        """Returns the layers where one of them leaves a value to those below."""
+        """Returns the layers without a value of one layer, so that a layer below gives it."""
         others = {other: value for other, value in self[layer].items() if other != name}
         return dataclasses.replace(self, tables={**self.tables, layer: others})
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """What a method has for a task and a kind of training: the layers below the user's."""
-
-    kind: Any  # the class of training, such as `Offline` of kinds.py
-    method: str
-    layers: Layers
-    suite: str = ""  # whose rows are in the layers; a file says it, too
-    origin: str = ""  # in words, for messages: the file, or the suite
-
-    @functools.cached_property
-    def values(self) -> Json:
-        """All settings and hyperparameters by name, where the user gives none."""
-        return self.layers.up_to(OFF)
-
-    @functools.cached_property
-    def learner(self) -> Any:
-        """The method's learner with its values."""
-        learner = make_learner(self.method)
-        return with_values(learner, {name: self.values[name] for name in settings_of(learner)})
-
-    @property
-    def may_be_given(self) -> dict[str, Setting]:
-        """What a user may give: the run's settings, the hyperparameters, and the widths of all networks."""
-        known = settings_of(self.kind) | settings_of(self.learner)
-        has_widths = any(name.endswith("_hidden_dims") for name in known)
-        return known | ({"hidden_dims": EVERY_WIDTH} if has_widths else {})
-
-    @property
-    def may_be_in_files(self) -> dict[str, Setting]:
-        """What a config file may choose: the hyperparameters, and what is declared `by_config`."""
-        known, of_learner = self.may_be_given.items(), {*settings_of(self.learner), "hidden_dims"}
-        return {name: setting for name, setting in known if setting.by_config or name in of_learner}
-
-
-def layers_of(kind: Any, name: str, tags: Sequence[str], values: Values) -> Layers:
+def layers_of(kind: Callable[..., Checked], name: str, tags: Sequence[str], values: Values) -> Layers:
     """Returns the layers of METHOD[+POLICY] below the user's: the defaults, the method's, the suite's.
 
     Args:
-        kind: the class of training.
+        kind: the class of training, such as `Offline` of kinds.py.
         tags: the task, its suite, and what is done: `finetune`, `tuned` (Table 4), `small` networks.
         values: the suite's.
     Raises:
@@ -139,7 +106,7 @@ def layers_of(kind: Any, name: str, tags: Sequence[str], values: Values) -> Laye
     return layers
 
 
-def all_values(kind: Any, learner: Any, values: Json) -> Json:
+def all_values(kind: Callable[..., Checked], learner: Checked, values: Json) -> Json:
     """Returns all settings and hyperparameters by name, with these values, which are checked here."""
     of_learner = {name: value for name, value in values.items() if name in settings_of(learner)}
     # A hyperparameter may have the name of a setting, which no config chooses: `exploration_noise`.
@@ -177,7 +144,7 @@ def _is_met(start: str, tags: Sequence[str]) -> bool:
     return start in tags if start in DONE else any(tag.startswith(start) for tag in tags)
 
 
-def _redeclared(owner: Any, name: str) -> bool:
+def _redeclared(owner: Checked, name: str) -> bool:
     """Whether a user's own part has another value than the class of the package that it is derived from."""
     ours = next(base for base in type(owner).__mro__ if base.__module__.startswith("xql_jax."))
     return bool(getattr(ours, name, value := getattr(owner, name)) != value)
@@ -200,33 +167,3 @@ def with_every_width(values: Mapping[str, Any], known: Iterable[str]) -> dict[st
         return others
     widths = EVERY_WIDTH.checked("hidden_dims", values["hidden_dims"])
     return {name: widths for name in known if name.endswith("_hidden_dims")} | others
-
-
-def settings_from(config: Config, values: Mapping[str, object], names: Iterable[str] | None = None) -> Any:
-    """Returns the value of a run, a `Training`; UserError for a name or a value that cannot be.
-
-    Args:
-        config: what the method has for the task, see `choose_config` (config_files.py).
-        values: settings and hyperparameters by name, which may be text. They lie over the config's.
-        names: what of them, and of `method` and `config`, the user gave; None: all values.
-    """
-    known = config.may_be_given
-    for name in values:
-        if name not in known:
-            raise unknown_setting(name, [*known, "method"], config.method)
-    of_run, of_learner = settings_of(config.kind), settings_of(config.learner)
-    laid = with_every_width(values, of_learner)
-    over_config = config.values | laid
-    made = config.kind(
-        method=config.method,
-        learner=with_values(config.learner, {name: laid[name] for name in of_learner if name in laid}),
-        suite=config.suite,
-        origin=config.origin,
-        **{name: over_config[name] for name in of_run if name in laid or name not in of_learner},
-    )
-    every = made.values | {"method": config.method, "config": config.origin}
-    of_user = {*(values if names is None else names)}
-    of_user |= {*with_every_width(dict.fromkeys(of_user), of_learner)}
-    layers = config.layers.with_changes(CALLER, {name: every[name] for name in laid if name not in of_user})
-    layers = layers.with_values(USER, {name: every.get(name) for name in sorted(of_user)})
-    return dataclasses.replace(made, layers=layers)

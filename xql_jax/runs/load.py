@@ -28,7 +28,6 @@ from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.numerics.jax_settings import check_platforms, settings_of_jax
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.evaluation import episode_seed
-from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.kinds import (
     EVALUATION_SEED,
     FINE_TUNING,
@@ -42,6 +41,7 @@ from xql_jax.settings import neutral_values, settings_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Divergence, Member, learners_of, ramped, stacked
+from xql_jax.training.schedule import steps_in_words
 from xql_jax.types import ActionBounds, Horizon, Json, Learner, State
 
 LOG = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def load_run(
 
     Args:
         path: the run's folder, or RUN/checkpoints/STEP.
-        step: of the checkpoint to read; None: that of `path`, else the last one.
+        step: of the checkpoint to read; None: the step in `path`, else the last step.
         member: index of the only member (one seed and setting of the sweep) to read; None: all.
         env_name: the task that its policies are to act in; None: the run's own, for which no code of a user's
             module is run.
@@ -134,7 +134,7 @@ class Run:
         self.files = TrainingFiles(path, self.run_id)
         self.method: str = record["config"]["algorithm"]
         self.env_name: str | None = record["env_name"]  # None for a run on data without a task
-        self.dataset: str = record["name"]  # the task's name or, without one, the data's
+        self.dataset: str = record["name"]  # the task's name or, without a task, the data's
         self._acts_in: str | None = env_name or self.env_name
         self._is_named = env_name is not None  # by the user, who may have the run from somebody else
         self.references = References(*record["references"]) if "references" in record else None
@@ -277,8 +277,12 @@ class Run:
         """The value that was trained. Settings on which no number depends have their defaults."""
         check_platforms()
         kind, content = KINDS[self.kind], with_numbers(self.record)
-        recorded = [name for name, one in settings_of(kind).items() if one.recorded or name == "dataset"]
-        own = {name: one for name, one in with_numbers(self.hyperparameters).items() if name != "algorithm"}
+        recorded = [
+            name for name, setting in settings_of(kind).items() if setting.recorded or name == "dataset"
+        ]
+        own = {
+            name: value for name, value in with_numbers(self.hyperparameters).items() if name != "algorithm"
+        }
         try:
             return kind(
                 method=self.method,
@@ -306,7 +310,7 @@ class Run:
 
     @functools.cached_property
     def members(self) -> list[Member]:
-        """The members, or the wanted one alone."""
+        """The members, or the wanted member alone."""
         every, index = self.training.members, self._wanted_member
         if index is None:
             return every
@@ -382,7 +386,7 @@ class Run:
 
     @functools.cached_property
     def step(self) -> int:
-        """The step of the checkpoint that is read: the wanted one, else the last."""
+        """The step of the checkpoint that is read: the wanted step, else the last."""
         if self.wanted_step is not None:
             return self.wanted_step
         if not (steps := self.steps):
@@ -427,13 +431,17 @@ class Run:
 
         That is which diverged, and what training warned of in the data and the environment.
         """
-        known = [] if members is None else [(str(one), self.progress.members[one.name]) for one in members]
-        found = [{"member": name, **one["diverged"]} for name, one in known if one["diverged"]]
-        diverged = self.summary.get("diverged", []) if members is None else found
+        if members is None:
+            diverged = self.summary.get("diverged", [])
+        else:
+            pairs = ((str(member), self.progress.members[member.name]["diverged"]) for member in members)
+            diverged = [{"member": name, **entry} for name, entry in pairs if entry]
         lines = []
-        for one in diverged:
-            when = Divergence(one["step"], one["quantity"], one.get("after")).when(self.unit)
-            lines.append(f"diverged: {one['member']} {when} ({one['quantity']}); its policy is from before")
+        for entry in diverged:
+            when = Divergence(entry["step"], entry["quantity"], entry.get("after")).when(self.unit)
+            lines.append(
+                f"diverged: {entry['member']} {when} ({entry['quantity']}); its policy is from before"
+            )
         return [*lines, *self.record.get("warnings", ())]
 
     @property

@@ -81,15 +81,15 @@ def _method_source(method: str) -> dict[str, str]:
 
 def _cores() -> int:
     """Returns the number of threads over which XLA splits sums on a CPU: NPROC, else the process's cores."""
-    given = os.environ.get("PJRT_NPROC") or os.environ.get("NPROC") or ""
-    if given.isdigit():
-        return max(1, int(given))
+    number = os.environ.get("PJRT_NPROC") or os.environ.get("NPROC") or ""
+    if number.isdigit():
+        return max(1, int(number))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:
     """Returns the processor's model; its architecture on systems other than Linux."""
     with contextlib.suppress(OSError):
-        if found := re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
-            return found[1].strip()
+        if model := re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return model[1].strip()
     return platform.machine()

@@ -1,30 +1,64 @@
-"""What the settings of a run leave open is decided here, once, and contradictions are refused."""
+"""The value of a run: what a user gives over the method's values, and what both leave open.
+
+`settings_from` makes it. `resolved` decides, once, what is left open, and refuses contradictions.
+"""
 
 import dataclasses
 import logging
 import math
-from collections.abc import Collection
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from xql_jax.errors import UserError
-from xql_jax.learners.registry import make_learner
-from xql_jax.runs.config_files import choose_config
+from xql_jax.learners.registry import make_learner, unknown_setting
+from xql_jax.runs.config_files import Config, choose_config
 from xql_jax.runs.kinds import Acting, Finetune, FromData, Offline, Training
-from xql_jax.runs.layers import CHECKPOINT, OFF, SUITE, USER, is_above, settings_from
-from xql_jax.runs.load import Run, load_run
+from xql_jax.runs.layers import CALLER, CHECKPOINT, OFF, SUITE, USER, is_above, with_every_width
 from xql_jax.runs.varied import as_recorded, fields_of, joined
 from xql_jax.settings import settings_of, values_of, with_values
 from xql_jax.suites.online import DM_CONTROL_NAMES
 from xql_jax.suites.tasks import TASKS, Task
-from xql_jax.types import Batch, CalibratedBatch
+from xql_jax.types import Batch, CalibratedBatch, Json
+
+if TYPE_CHECKING:
+    from xql_jax.runs.load import Run  # imported where a checkpoint is given: few runs need it
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T", bound=Training)
 
 
+def settings_from(
+    config: Config, values: Mapping[str, object], names: Iterable[str] | None = None
+) -> Training:
+    """Returns the value of a run; UserError for a name or a value that cannot be.
+
+    Args:
+        config: what the method has for the task, see `choose_config` (config_files.py).
+        values: settings and hyperparameters by name, which may be text. They lie over the config's.
+        names: the names that the user gave, `method` and `config` among them; None: those of all values.
+    """
+    known = config.may_be_given
+    for name in values:
+        if name not in known:
+            raise unknown_setting(name, [*known, "method"], config.method)
+    of_run, of_learner = settings_of(config.kind), settings_of(config.learner)
+    laid = with_every_width(values, of_learner)
+    # The part that holds a hyperparameter checks and converts it here, as it is made anew (`Checked`).
+    learner = with_values(config.learner, {name: laid[name] for name in of_learner if name in laid})
+    over_config = config.values | laid
+    own = {name: over_config[name] for name in of_run if name in laid or name not in of_learner}
+    made = config.kind(method=config.method, learner=learner, suite=config.suite, origin=config.origin, **own)
+    every = made.values | {"method": config.method, "config": config.origin}
+    of_user = {*(values if names is None else names)}
+    of_user |= {*with_every_width(dict.fromkeys(of_user), of_learner)}
+    layers = config.layers.with_changes(CALLER, {name: every[name] for name in laid if name not in of_user})
+    layers = layers.with_values(USER, {name: every.get(name) for name in sorted(of_user)})
+    return dataclasses.replace(made, layers=layers)
+
+
 def resolved(settings: T) -> T:
     """Returns the settings with all decided that they leave open; UserError for mistakes in them."""
-    made: Any = _with_checkpoint(settings) if isinstance(settings, Finetune) else settings
+    made: Training = _with_checkpoint(settings) if isinstance(settings, Finetune) else settings
     task = made.task
     if isinstance(made, FromData):
         _check_task(made)
@@ -33,8 +67,8 @@ def resolved(settings: T) -> T:
     updates = (made.num_pretraining_steps or math.inf) if isinstance(made, Finetune) else made.max_steps
     sweep = joined((name, ",".join(f"{x:.9g}" for x in values)) for name, values in made.grid.items())
     made = dataclasses.replace(made, sweep=sweep, learner=made.learner.scheduled(updates))
-    if made.changing:
-        made = dataclasses.replace(made, **{made.changing: as_recorded(made.ramps)})
+    changing: Json = {made.changing: as_recorded(made.ramps)} if made.changing else {}
+    made = dataclasses.replace(made, **changing)
     _check_varied(made)
     if isinstance(made, Finetune):
         _check_finetuning(made)
@@ -44,7 +78,7 @@ def resolved(settings: T) -> T:
         if "environment_timeout" in made.layers[USER] and not made.processes:
             raise UserError("--environment_timeout: has no effect without --processes")
         made = dataclasses.replace(made, round_steps=_round_steps(made))
-    return made
+    return cast("T", made)
 
 
 def _check_task(settings: FromData) -> None:
@@ -62,10 +96,11 @@ def _check_task(settings: FromData) -> None:
 
 
 def switched_off(settings: T) -> T:
-    """Returns the settings without a number that finds another one, if that is chosen in a later layer.
+    """Returns the settings with `beta_nats`, which finds `beta`, at 0 if a later layer chooses `beta`.
 
-    So a `beta` that is given, swept or ramped switches `beta_nats` off, which a suite or a file may have; a
-    file's `beta` only a suite's. A number that is chosen in the same layer, or in a later one, stays.
+    So a user's `beta`, a single value, a sweep or a ramp, switches off the `beta_nats` of a suite or a file,
+    and a file's `beta` switches off a suite's. A `beta_nats` that is chosen in the layer of `beta`, or in a
+    later layer, stays. The same holds for each other number that declares `finds`.
     """
     if settings.source:  # whose run has decided it
         return settings
@@ -184,8 +219,10 @@ def _with_checkpoint(settings: Finetune) -> Finetune:
     return dataclasses.replace(settings, online=_changes_at_handover(settings.online, kept))
 
 
-def _source(settings: Finetune) -> Run:
+def _source(settings: Finetune) -> "Run":
     """Opens the run of --checkpoint."""
+    from xql_jax.runs.load import load_run  # only a checkpoint needs it
+
     source = load_run(
         settings.checkpoint or "",
         member=settings.member,
@@ -214,7 +251,7 @@ def _source(settings: Finetune) -> Run:
     return source
 
 
-def _settings_after(source: Run, settings: Finetune) -> Finetune:
+def _settings_after(source: "Run", settings: Finetune) -> Finetune:
     """Returns the settings of a run that goes on from `source`, whose values are a layer below the user's."""
     trained, seeds, sweep = source.training, source.seeds, source.training.sweep
     if settings.member is not None:
@@ -254,7 +291,7 @@ def _settings_after(source: Run, settings: Finetune) -> Finetune:
     }
     asked = {name: value for name, value in asked.items() if value or name not in left_open}
     made = settings_from(dataclasses.replace(config, layers=layers), asked, of_user)
-    return dataclasses.replace(made, source=source)
+    return cast("Finetune", dataclasses.replace(made, source=source))
 
 
 def _changes_at_handover(online: str, chosen: Collection[str]) -> str:

@@ -2,19 +2,14 @@
 
 import contextlib
 import dataclasses
-import functools
 import logging
-import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import jax
 
-from xql_jax.data.online_rewards import REWARDS, FirstRewards
-from xql_jax.data.replay import PriorData, num_bytes
+from xql_jax.data.replay import num_bytes
 from xql_jax.data.sampling import Trajectories, room_on_device
 from xql_jax.envs import environment_maker, versions_of
-from xql_jax.envs.compiled import compiled_environment
 from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.learners.bc import BC
@@ -22,7 +17,6 @@ from xql_jax.logs.csv_rows import Row
 from xql_jax.logs.wandb import WandbLogger
 from xql_jax.numerics.jax_settings import check_matmul_precision, check_platforms, settings_of_jax
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder, identity_of
 from xql_jax.runs.kinds import EVALUATION_SEED, Acting, Finetune, Offline, Online, Training
 from xql_jax.runs.load import Run, load_run
@@ -31,25 +25,17 @@ from xql_jax.runs.run_data import RunData, load_data
 from xql_jax.runs.summary import summarize, summarize_finetuning
 from xql_jax.runs.varied import fields_of
 from xql_jax.suites.tasks import Task
-from xql_jax.training.acting import HostTrainer
-from xql_jax.training.compiled_acting import CompiledTrainer
-from xql_jax.training.loop import RowCallback, TrainingLoop
+from xql_jax.training.checkpoints import TrainingFiles
+from xql_jax.training.loop import RowCallback, Trainers, TrainingLoop
 from xql_jax.training.members import stacked
-from xql_jax.training.replay_files import ReplayFiles
+from xql_jax.training.population import Population
 from xql_jax.training.row_warnings import watch_divergence, watch_policy, watch_values, watch_weights
+from xql_jax.training.schedule import steps_in_words
 from xql_jax.training.signals import StopSignals
-from xql_jax.training.trainer import OfflineTrainer, Trainer, resident
+from xql_jax.training.trainer import OfflineTrainer, resident
 from xql_jax.types import Json, State
 
 LOG = logging.getLogger(__name__)
-
-
-class Trainers(NamedTuple):
-    """What trains a run."""
-
-    first: Trainer
-    watches: tuple[RowCallback, ...] = ()  # warn of its values
-    make_online: Callable[[Trainer], Trainer] | None = None  # in fine-tuning, see `TrainingLoop`
 
 
 def train_run(
@@ -89,7 +75,7 @@ def train_resolved(
         resources.enter_context(folder.locked())
         data.preprocessing.save(files.preprocessing, folder.run_id)
         _log_beginning(folder, data)
-        trainers = _trainers(settings, data, ReplayFiles(files.replay, folder.run_id))
+        trainers = _trainers(settings, data, files)
         if states is not None:
             trainers.first.population.set_in_members(state=states)
         resources.callback(trainers.first.close)
@@ -171,9 +157,11 @@ def _states_of_source(settings: Training, sizes: tuple[int, int]) -> State:
     return stacked([source.states[member.name] for member in members])
 
 
-def _trainers(settings: Training, data: RunData, files: ReplayFiles) -> Trainers:
+def _trainers(settings: Training, data: RunData, files: TrainingFiles) -> Trainers:
     if isinstance(settings, Offline):
         return offline_trainers(settings, data)
+    from xql_jax.runs.acting_runs import finetuning_trainers, online_trainers  # an offline run needs neither
+
     if isinstance(settings, Finetune):
         return finetuning_trainers(settings, data, files)
     assert isinstance(settings, Online)
@@ -185,63 +173,11 @@ def offline_trainers(settings: Offline, data: RunData) -> Trainers:
     assert data.dataset is not None
     assert data.rewards is not None
     batch, learner, members, ramps = data.dataset.batch, settings.learner, settings.members, settings.ramps
-    trainer = OfflineTrainer(learner, members, resident(batch, settings.batch_size, ramps))
+    source = resident(batch, settings.batch_size, ramps)
+    trainer = OfflineTrainer(Population(learner, members, source))
     if isinstance(batch, Trajectories):  # what learns from these has no V
         return Trainers(trainer)
     return Trainers(trainer, (watch_values(learner, members, data.rewards, ramps),))
-
-
-def online_trainers(settings: Online, data: RunData, files: ReplayFiles) -> Trainers:
-    """Makes the trainer of members that have their own environments and buffers."""
-    learner, members, task, schedule = settings.learner, settings.members, settings.task, settings.acting
-    assert task is not None
-    if task.suite.is_compiled:
-        return Trainers(CompiledTrainer(learner, members, compiled_environment(task), schedule, files))
-    make = functools.partial(environment_maker(task).make, task)
-    _log_rounds(settings)
-    return Trainers(HostTrainer(learner, members, make, schedule, files, data.preprocessing))
-
-
-def finetuning_trainers(settings: Finetune, data: RunData, files: ReplayFiles) -> Trainers:
-    """Makes the trainer of members that learn from the data, and then the one of those that learn online.
-
-    Observations and rewards of the environments pass through the preprocessing of the data. The optimisers'
-    states are kept. Learning rates do not decay in the online phase.
-    """
-    learner, members, handover = settings.learner, settings.members, settings.num_pretraining_steps
-    assert data.dataset is not None
-    batch, rewards, task = jax.device_put(data.dataset.batch), data.rewards, settings.task
-    assert rewards is not None
-    assert task is not None
-
-    def make_online(first: Trainer) -> Trainer:
-        """Returns the trainer of the second phase, with the states of the first phase's members."""
-        prior = PriorData(batch, settings.offline_fraction, settings.replay_buffer_size)
-        steps, given = min(REWARDS, settings.max_steps), data.preprocessing.rewards_given
-        _log_rounds(settings)
-        online = HostTrainer(
-            learner.scheduled(math.inf),
-            members,
-            functools.partial(environment_maker(task).make, task),
-            settings.acting,
-            files,
-            data.preprocessing,
-            on_rewards=FirstRewards(rewards, given, steps),
-            handover=handover,
-            prior_data=prior,
-        )
-        online.take_over(first)
-        return online
-
-    # The ramps of --online begin after the hand-over.
-    watch = watch_values(learner, members, rewards, until=handover)
-    trainer = OfflineTrainer(learner, members, resident(batch, settings.batch_size))
-    return Trainers(trainer, (watch,), make_online)
-
-
-def _log_rounds(settings: Acting) -> None:
-    rounds, lag = settings.acting.round_steps, settings.acting.policy_lag
-    LOG.info(f"  rounds of {rounds} step(s): the policy that acts is at most {lag} updates behind")
 
 
 def _loop(
@@ -310,7 +246,7 @@ def _summary(folder: RunFolder, loop: TrainingLoop, task: Task | None, rows: Seq
     }
     if isinstance(settings, Acting):
         content["policy_lag"] = settings.acting.policy_lag
-        if isinstance(loop.trainer, CompiledTrainer):
+        if loop.trainer.failures is not None:
             content |= {"policy_lag": 0, "failed_episodes": loop.trainer.failures}
     if handover is not None:
         content["finetuning"] = summarize_finetuning(rows, handover, task is not None and task.is_normalised)

@@ -29,7 +29,7 @@ def _numbers_of(
 ) -> Iterator[tuple[str, list[float], str]]:
     """Parses the flag's text, such as 'beta=0.6,1,2': yields each field, its numbers, and their text.
 
-    Of the `known` settings of the learner, those that are traced may be given.
+    `known` are the learner's settings. Only traced settings can vary.
     """
     seen, traced = set(), {name: setting for name, setting in known.items() if setting.traced}
     for name, values in fields_of(text):
@@ -112,5 +112,5 @@ def _typed(name: str, values: Sequence[float], shares: Sequence[float]) -> str:
 
 
 def as_recorded(ramps: Sequence[Ramp]) -> str:
-    """Returns the text of ramps in the form in which runs record it, one for the same numbers."""
+    """Returns the text of ramps as runs record it: equal numbers have equal texts."""
     return " ".join(sorted(ramp.text for ramp in ramps))

@@ -23,8 +23,7 @@ from xql_jax.errors import EnvironmentFailure
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import ActionQueue
 from xql_jax.training.checkpoints import Items, Progress, Snapshot
-from xql_jax.training.member_states import copied_to, member_keys
-from xql_jax.training.members import Divergence, Member, ramped
+from xql_jax.training.members import Divergence, Member, copied_to, member_keys, ramped
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.replaying import ActingTrainer
@@ -75,7 +74,10 @@ class RunningReturns:
 
 
 def with_returns(buffers: ReplayBuffer, known: Sequence[Sequence[tuple[int, float]]]) -> ReplayBuffer:
-    """Returns buffers f32[m, capacity, ...] with each one's `RunningReturns.known`, unless overwritten."""
+    """Returns buffers f32[m, capacity, ...] with the returns in `known` of each buffer's episodes.
+
+    `known` is `RunningReturns.known`. Returns of transitions that are overwritten already are left out.
+    """
     returns = np.array(buffers.data.returns_to_go)
     for ring, inserted, pairs in zip(returns, np.asarray(buffers.inserted), known, strict=True):
         for number, value in pairs:
@@ -201,8 +203,8 @@ class HostTrainer(ActingTrainer):
             self._await_learner()
             for index, (*_, bad_at) in enumerate(acted):  # only now, because the learner is idle
                 if bad_at is not None:
-                    found = Divergence(self.handover + bad_at, "actions")
-                    population.diverged.setdefault(index, found)
+                    divergence = Divergence(self.handover + bad_at, "actions")
+                    population.diverged.setdefault(index, divergence)
             self._learning = self._thread.submit(self._learn, self.step, acted)
             self.step += self.stride
             self._record_episodes()

@@ -123,17 +123,17 @@ class Checkpoints(contextlib.AbstractContextManager):
             there = ", ".join(map(str, self.steps)) or "none"
             raise UserError(f"no checkpoint {step} in {self._folder}; there are: {there}")
         manifest, items = self._manifest(step), {}
-        for item in (one for one in like if f"{one}.npz" in manifest["files"]):
+        for item in (name for name in like if f"{name}.npz" in manifest["files"]):
             wanted, structure = jax.tree_util.tree_flatten_with_path(like[item])
             specs = {jax.tree_util.keystr(at): f"{leaf.dtype}{list(leaf.shape)}" for at, leaf in wanted}
             with np.load(io.BytesIO(self._read(step, f"{item}.npz", manifest))) as file:
                 arrays = dict(file)
-            found = {name: f"{array.dtype}{list(array.shape[1:])}" for name, array in arrays.items()}
-            for name in (*specs, *found):
-                if found.get(name) != specs.get(name):
+            shapes = {name: f"{array.dtype}{list(array.shape[1:])}" for name, array in arrays.items()}
+            for name in (*specs, *shapes):
+                if shapes.get(name) != specs.get(name):
                     raise UserError(
                         f"checkpoint {self._folder / str(step)}: written by another version of the program: "
-                        f"{name} is {found.get(name, 'not there')}, not {specs.get(name, 'wanted')}; use "
+                        f"{name} is {shapes.get(name, 'not there')}, not {specs.get(name, 'wanted')}; use "
                         "that version, or start anew with another --save_dir"
                     )
             places = [manifest["members"].index(name) for name in names]

@@ -12,8 +12,7 @@ from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.checkpoints import Items, Progress
-from xql_jax.training.member_states import STATE, Loop, MemberState, member_keys
-from xql_jax.training.members import AXIS, Divergence, Member, stacked
+from xql_jax.training.members import AXIS, STATE, Divergence, Loop, Member, MemberState, member_keys, stacked
 from xql_jax.training.population import Population, not_finite, updates
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.replaying import ActingTrainer
@@ -50,7 +49,7 @@ class CompiledTrainer(ActingTrainer):
         schedule: `round_steps` must be N. Exploration noise, ramps and processes are not supported.
     """
 
-    failures = 0  # episodes, over all members, that ended because their simulation failed
+    failures = 0  # over all members
 
     def __init__(
         self,
@@ -143,8 +142,8 @@ class CompiledTrainer(ActingTrainer):
             at = np.asarray(group.members.running.diverged_at)
             for place, index in enumerate(group.indices):
                 if at[place] >= 0 and index not in diverged:
-                    found = {name: of[place] for name, of in was_finite.items()}
-                    diverged[index] = Divergence(int(at[place]), not_finite(found))
+                    of_member = {name: of[place] for name, of in was_finite.items()}
+                    diverged[index] = Divergence(int(at[place]), not_finite(of_member))
 
     def saved(self, members: MemberState) -> dict[str, State]:
         rest = {"episodes": members.running, "metrics": members.metrics}

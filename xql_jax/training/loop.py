@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,14 @@ SECONDS_PER_CALL = 1.0  # of one compiled call; the progress bar and signals wai
 
 # Called with the step and each quantity's numbers, one a member, after each row and evaluation.
 RowCallback = Callable[[int, Mapping[str, Sequence[float]]], object]
+
+
+class Trainers(NamedTuple):
+    """What trains a run."""
+
+    first: Trainer
+    watches: tuple[RowCallback, ...] = ()  # warn of its values
+    make_online: Callable[[Trainer], Trainer] | None = None  # in fine-tuning, for the second phase
 
 
 @dataclasses.dataclass
@@ -85,30 +94,12 @@ class TrainingLoop(contextlib.AbstractContextManager):
         )
 
         def resume(items: Items, progress: Progress) -> tuple[Trainer, Progress, tuple[int, State] | None]:
-            due = progress.evaluation_due if progress.evaluation_due < progress.step else 0
-            overdue = None
-            if due in checkpoints.steps:  # may be damaged: then the run goes on from an earlier one
-                overdue = due, jax.device_put(checkpoints.read(due, like, names)[0]["states"])
-            elif due:  # an earlier version had the states in another place
-                what = f"the evaluation of {trainer.unit} {due:,}"
-                LOG.warning(f"{what} is left out: its checkpoint is not there")
-            is_online = progress.step > (schedule.handover or 0)
-            going_on = make_online(trainer) if make_online and is_online else trainer
-            if going_on is trainer:  # stays open: if a file is damaged, it goes on from an earlier checkpoint
-                going_on.resume(items, progress)
-            else:
-                with _closed_if_it_fails(going_on):
-                    going_on.resume(items, progress)
-            return going_on, progress, overdue
+            overdue = _overdue(progress, checkpoints, like, names, trainer.unit)
+            return _going_on(trainer, make_online, schedule.handover or 0, items, progress), progress, overdue
 
-        found = checkpoints.resume_last_good(like, names, resume)
-        (going_on, progress, overdue), logs = found or ((trainer, Progress(), None), {})
-        csv_files = {
-            files.metrics: schedule.log_interval,
-            files.evaluations: schedule.eval_interval,
-            files.episodes: schedule.eval_interval,
-            **{files.of(name): interval for name, interval in schedule.measured.items()},
-        }
+        resumed = checkpoints.resume_last_good(like, names, resume)
+        (going_on, progress, overdue), logs = resumed or ((trainer, Progress(), None), {})
+        csv_files = _csv_files(files, schedule)
         with _closed_if_it_fails(going_on):
             all_loggers = [TensorBoardLogger(files.events, names, progress.step), *loggers]
             rows = RowWriter(trainer.population.members, csv_files, schedule, all_loggers, logs)
@@ -203,8 +194,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
         """Tells of divergences; logs, evaluates and saves, whatever is due after a call that ended here."""
         schedule, diverged = self.schedule, self.trainer.population.diverged
         for index in sorted(diverged.keys() - self._reported):
-            member, found = self.trainer.population.members[index], diverged[index]
-            LOG.info(f"{member} diverged {found.when(self.unit)} ({found.quantity} not finite)")
+            member, divergence = self.trainer.population.members[index], diverged[index]
+            LOG.info(f"{member} diverged {divergence.when(self.unit)} ({divergence.quantity} not finite)")
         self._reported |= diverged.keys()
         if schedule.is_due(step, schedule.log_interval) and metrics:  # there are none before the first update
             self._log(metrics)
@@ -265,11 +256,12 @@ class TrainingLoop(contextlib.AbstractContextManager):
     def _evaluate(self, again: bool = False) -> None:
         """Evaluates the policies of this step, and writes a row per member.
 
-        With --background_evaluation training goes on meanwhile, from a checkpoint of this step. What a signal
-        or a failing environment cuts short, the resumed run does first, from that checkpoint (`again`). If
-        the environment fails then, too, the evaluation is left out: the same initial states may fail again.
+        With --background_evaluation training goes on meanwhile, from a checkpoint of this step. If a
+        signal or a failing environment cuts the evaluation short, the resumed run repeats it first, from that
+        checkpoint (`again`). If the environment fails then, too, the evaluation is left out, because the same
+        initial states may fail again.
         """
-        self._finish_evaluation()  # that of an earlier step
+        self._finish_evaluation()  # of an earlier step
         if self.evaluations.step is not None:
             return  # a signal came
         step = self.progress.step
@@ -290,9 +282,9 @@ class TrainingLoop(contextlib.AbstractContextManager):
         self.evaluations.begin(step, policy, self._stop, in_background)
 
     def _do_what_is_missing(self) -> None:
-        """Evaluates what a resumed run has not, of an earlier step and of this one; and before the first.
+        """Evaluates policies that a resumed run did not, of an earlier step and this step; or of step 0.
 
-        If it was to be longer, and ends where it was stopped, it logs the last step.
+        A run that was to be longer, and now ends where it was stopped, also logs its last step.
         """
         if self.overdue:
             self._evaluate_now(*self.overdue, may_fail=True)
@@ -333,7 +325,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         assert self.task is not None
         not_finite = self.evaluations.not_finite
         means, progress = results.means(self.task), dataclasses.replace(self.progress, step=step)
-        diverged = {index: found.step for index, found in self.trainer.population.diverged.items()}
+        diverged = {index: divergence.step for index, divergence in self.trainer.population.diverged.items()}
         steps = dict.fromkeys(not_finite, step) | {at: of for at, of in diverged.items() if of <= step}
         diverged_at = [steps.get(index, "") for index in range(len(self.trainer.population.members))]
         self.rows.write_each(self.files.episodes, progress, results.columns(self.task))
@@ -349,6 +341,50 @@ class TrainingLoop(contextlib.AbstractContextManager):
                 f"{self.trainer.population.members[index]}: actions at {self.unit} {step:,} were not finite"
             )
         return means
+
+
+def _overdue(
+    progress: Progress, checkpoints: Checkpoints, like: Items, names: Sequence[str], unit: str
+) -> tuple[int, State] | None:
+    """Returns the earlier step whose evaluation a stop cut short, and the states of its checkpoint.
+
+    Raises Damaged if a file of that checkpoint is: then the run goes on from an earlier one.
+    """
+    due = progress.evaluation_due
+    if not 0 < due < progress.step:
+        return None
+    if due not in checkpoints.steps:  # an earlier version had the states in another place
+        LOG.warning(f"the evaluation of {unit} {due:,} is left out: its checkpoint is not there")
+        return None
+    items, _ = checkpoints.read(due, like, names)
+    return due, jax.device_put(items["states"])
+
+
+def _going_on(
+    trainer: Trainer,
+    make_online: Callable[[Trainer], Trainer] | None,
+    handover: int,
+    items: Items,
+    progress: Progress,
+) -> Trainer:
+    """Returns the trainer of the phase that the checkpoint is of, as it was then."""
+    if not make_online or progress.step <= handover:
+        trainer.resume(items, progress)  # stays open: if a file is damaged, it goes on from an earlier one
+        return trainer
+    online = make_online(trainer)
+    with _closed_if_it_fails(online):
+        online.resume(items, progress)
+    return online
+
+
+def _csv_files(files: TrainingFiles, schedule: Schedule) -> dict[Path, int]:
+    """Returns the interval of the rows of each CSV file."""
+    return {
+        files.metrics: schedule.log_interval,
+        files.evaluations: schedule.eval_interval,
+        files.episodes: schedule.eval_interval,
+        **{files.of(name): interval for name, interval in schedule.measured.items()},
+    }
 
 
 @contextlib.contextmanager

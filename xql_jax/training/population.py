@@ -20,22 +20,28 @@ from jax.sharding import Sharding
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.numerics.pytrees import select_leaves
 from xql_jax.training import accelerator
-from xql_jax.training.member_states import (
+from xql_jax.training.members import (
+    AXIS,
     STATE,
     Carry,
+    Divergence,
     Drawn,
     Experience,
     Group,
     Loop,
+    Member,
     MemberState,
+    Ramp,
     Sums,
     at_place,
     copied_to,
+    learners_of,
     make_groups,
     member_keys,
+    ramped,
+    stacked,
     update_keys,
 )
-from xql_jax.training.members import AXIS, Divergence, Member, Ramp, learners_of, ramped, stacked
 from xql_jax.training.trial import own_code, tried
 from xql_jax.types import Array, Learner, Metrics, Minibatch, PRNGKey, State
 
@@ -120,7 +126,7 @@ def of_members(training: Callable) -> Mapped:
 
 
 def of_lone_member(training: Callable) -> Mapped:
-    """Returns the same for a group with only one member: no axis is added."""
+    """Returns the `training` of a group's only member: no axis of members is added."""
 
     def mapped(
         members: MemberState, experience: Experience, data: State, start: Array, stop: Array
@@ -169,7 +175,8 @@ class Population:
         fields = source.minibatch.observations, source.minibatch.actions
         example = [jnp.zeros((1, *field.shape[1:])) for field in fields]  # only the shapes matter
         init = jax.jit(lambda learner, key: learner.init(key, *example))
-        learners, keys = learners_of(learner, members), [member_keys(member) for member in self.members]
+        learners = learners_of(learner, members)  # copies, with each member's values of --sweep
+        keys = [member_keys(member) for member in self.members]
         pairs = zip(learners, keys, strict=True)
         with own_code(learner, "init"):
             states = [jax.block_until_ready(init(own, key.initial)) for own, key in pairs]
@@ -215,8 +222,8 @@ class Population:
         """Trains all members that have not diverged from update `start` to `stop`.
 
         A member whose numbers are not all finite goes back to its state at `start`, and stays there. A choice
-        between two states in every update would take a CPU about a tenth of its speed. `steps` are those
-        between which the divergence is reported; None: the updates.
+        between two states in every update would take a CPU about a tenth of its speed. The divergence is
+        reported between two `steps`; None: between the updates.
         """
         work = [group for group in self.groups if not self._frozen(group).all()]
         before = [group.members.apart[0] for group in work]

@@ -76,5 +76,5 @@ def progress_bar(total: int, unit: str, show: bool, done: int = 0, name: str | N
 
 def speed_of(bar: tqdm) -> str:
     """Returns the mean speed since the bar began, and the time left, in words."""
-    # Without `rate`, which is that of the bar's last picture: a log has one in half a minute.
+    # Not `rate`: this is the rate at the bar's last picture, and a log has a picture every half a minute.
     return bar.format_meter(**{**bar.format_dict, "rate": None, "bar_format": SPEED}).strip()

@@ -98,9 +98,9 @@ class ReplayFiles:
     def _fill(self, rows: Batch, chain: Sequence[_Segment], needed: int, start: int = 0) -> None:
         """Writes the transitions of the files from number `needed` on into a ring that began at `start`."""
         for segment in reversed(chain):  # from the oldest file to the newest, which can change earlier rows
-            found = self._read(segment, rows)
-            numbers = np.arange(max(needed, segment.stop - len(found.rewards)), segment.stop)
-            for place, field in zip(rows, found, strict=True):
+            stored = self._read(segment, rows)
+            numbers = np.arange(max(needed, segment.stop - len(stored.rewards)), segment.stop)
+            for place, field in zip(rows, stored, strict=True):
                 place[(numbers - start) % len(place)] = field[len(field) - len(numbers) :]
 
     def _chain(self, stop: int) -> list[_Segment]:
@@ -126,8 +126,8 @@ class ReplayFiles:
 
     def _segments(self) -> list[_Segment]:
         paths = self.folder.glob("*.npz")
-        found = ((re.fullmatch(r"(\d+)-(\d+)-([0-9a-f]+)\.npz", path.name), path) for path in paths)
-        return [_Segment(int(name[1]), int(name[2]), name[3], path) for name, path in found if name]
+        matches = ((re.fullmatch(r"(\d+)-(\d+)-([0-9a-f]+)\.npz", path.name), path) for path in paths)
+        return [_Segment(int(name[1]), int(name[2]), name[3], path) for name, path in matches if name]
 
     def _remove(self, is_old: Callable[[_Segment], bool]) -> None:
         with writing(self.folder):

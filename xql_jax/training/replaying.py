@@ -13,8 +13,7 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.data.replay import PriorData, ReplayBuffer, Spans
 from xql_jax.training.checkpoints import Items, Progress, Snapshot
-from xql_jax.training.member_states import Experience, MemberState, copied_to
-from xql_jax.training.members import Member
+from xql_jax.training.members import Experience, Member, MemberState, copied_to
 from xql_jax.training.population import MemberProgram, Population, Source
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.training.schedule import ActingSchedule

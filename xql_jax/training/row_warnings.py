@@ -35,7 +35,7 @@ def watch_values(
     Args:
         rewards: f32[N] of single steps of the data that are learned from.
         ramps: hyperparameters that change with the step.
-        until: the last step at which nothing but these is learned from.
+        until: the last step at which nothing but these data is learned from.
     """
     least, most = min(0.0, float(rewards.min())), max(0.0, float(rewards.max()))
     own = values_of(learner)

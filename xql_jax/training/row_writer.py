@@ -62,7 +62,9 @@ class CSVLogger:
             LOG.warning(f"{self.path}: {', '.join(sorted(gone))}: no longer measured, so empty from here on")
         values = [row.get(column, "") for column in self._columns]
         # 9 digits give a float32 back exactly.
-        text += ",".join(f"{one:.9g}" if isinstance(one, float) else str(one) for one in values) + "\n"
+        text += (
+            ",".join(f"{value:.9g}" if isinstance(value, float) else str(value) for value in values) + "\n"
+        )
         with writing(self.path):
             self._file.write(text.encode())
             self._file.flush()
@@ -106,8 +108,9 @@ class RowWriter:
             steps = map(_step_of, lines)  # the header's is 0
             kept = [step == 0 or schedule.is_due(step, interval) for step in steps]
             self._logs[path] = CSVLogger(path, b"".join(itertools.compress(lines, kept)))
-        for logger in (one for one in loggers if isinstance(one, WandbLogger)):  # a kill may have lost rows
-            self._send_again(logger)
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):  # a kill may have lost rows
+                self._send_again(logger)
 
     def rows_of(self, path: Path) -> list[Row]:
         """Returns the rows that are in a file."""
@@ -119,7 +122,7 @@ class RowWriter:
             if (prefix := {"metrics.csv": "", "evaluations.csv": "evaluation/"}.get(path.name)) is not None:
                 rows += [(prefix, row) for row in self.rows_of(path)]
         names = [member.name for member in self._members]
-        for prefix, row in sorted(rows, key=lambda one: one[1].step):
+        for prefix, row in sorted(rows, key=lambda pair: pair[1].step):
             numbers = {prefix + name: cell for name, cell in row.results.items() if name != "diverged_at"}
             logger.write(names.index(Member(row.seed, dict(row.setting)).name), row.step, numbers)
 
@@ -172,8 +175,8 @@ class RowWriter:
 
 
 def _row(member: Member, progress: Progress, cells: Json) -> Json:
-    """Returns the cells after those that say whose they are; UserError if two have one name."""
+    """Returns the cells after step, seed and hyperparameters; UserError if a name comes twice."""
     start = {"step": progress.step, "seed": member.seed, **member.hyperparameters}
     if twice := start.keys() & cells.keys():
-        raise UserError(f"{min(twice)}: the name of a column that is swept and of one that is measured")
+        raise UserError(f"{min(twice)}: the name of a swept hyperparameter and of a measured column")
     return start | cells

@@ -132,3 +132,11 @@ class ActingSchedule(ActingSettings, Exploration):
     def policy_lag(self) -> int:
         """The most updates by which the acting policy is behind those that are due before its step."""
         return math.ceil((2 * self.round_steps - self.num_environments) * self.updates_per_step)
+
+
+def steps_in_words(step: int, unit: str, handover: int | None = None) -> str:
+    """Returns how far a training is, such as '600 steps'; with a hand-over '200 updates + 400 steps'."""
+    if not handover:
+        return f"{step:,} {unit}s"
+    acted = f" + {step - handover:,} {unit}s" if step > handover else ""
+    return f"{min(step, handover):,} updates{acted}"

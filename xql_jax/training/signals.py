@@ -5,8 +5,8 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
-STOPS = [one for one in signal.Signals if one.name[3:] in ("INT", "TERM", "HUP", "USR1", "USR2")]
-WARNINGS = [one for one in STOPS if "USR" in one.name]  # schedulers', before a time limit or a preemption
+STOPS = [each for each in signal.Signals if each.name[3:] in ("INT", "TERM", "HUP", "USR1", "USR2")]
+WARNINGS = [stop for stop in STOPS if "USR" in stop.name]  # schedulers', before a time limit or a preemption
 
 
 class StopSignals:

@@ -15,10 +15,9 @@ import numpy as np
 from xql_jax.data.sampling import Packed, Trajectories, sample
 from xql_jax.rollout.acting import Act, deterministic_policy
 from xql_jax.training.checkpoints import Items, Progress, Snapshot
-from xql_jax.training.member_states import MemberState, Sums, at_place
-from xql_jax.training.members import Divergence, Member, Ramp, ramped, stacked
+from xql_jax.training.members import Divergence, MemberState, Ramp, Sums, at_place, ramped, stacked
 from xql_jax.training.population import Population, Source
-from xql_jax.types import AnyBatch, Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
+from xql_jax.types import AnyBatch, Array, Json, Metrics, Minibatch, PRNGKey, State
 
 EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: means over the last episodes
 
@@ -31,6 +30,7 @@ class Trainer:
     """
 
     unit = "update"  # the name of one step
+    failures: int | None = None  # episodes that ended because their simulation failed; None: not counted
     stride = 1  # calls of `advance` end at its multiples, counted from the hand-over, unless something is due
 
     def __init__(self, population: Population, handover: int = 0):
@@ -56,7 +56,7 @@ class Trainer:
 
         Args:
             states: stacked; None: as they are now.
-            step: of the states; a policy has the values that its ramps have then. None: the last one.
+            step: of the states; a policy has the values that its ramps have then. None: the last step.
             on_host: act on the CPU, where no program that trains is in the way.
         """
         population = self.population
@@ -80,9 +80,9 @@ class Trainer:
         sums, metrics = jax.device_get(population.gathered(lambda members: (members.sums, members.metrics)))
         contents: dict[str, Json] = {}
         for index, member in enumerate(population.members):
-            found = population.diverged.get(index)
+            divergence = population.diverged.get(index)
             contents[member.name] = {
-                "diverged": dataclasses.asdict(found) if found else None,
+                "diverged": dataclasses.asdict(divergence) if divergence else None,
                 "sums": jax.tree.map(lambda leaf, index=index: leaf[index].item(), sums._asdict()),
                 "metrics": {name: values[index].item() for name, values in metrics.items()},
             }
@@ -92,8 +92,8 @@ class Trainer:
         """Sets all as it was at the checkpoint; Damaged if a file is that the checkpoint needs."""
         population, self.step = self.population, progress.step
         contents = [progress.members[member.name] for member in population.members]
-        found = [content["diverged"] for content in contents]
-        population.diverged = {index: Divergence(**each) for index, each in enumerate(found) if each}
+        divergences = [content["diverged"] for content in contents]
+        population.diverged = {index: Divergence(**each) for index, each in enumerate(divergences) if each}
         names = list(population.groups[0].members.metrics)
         sums = stacked([Sums.restored(content["sums"], names) for content in contents])
         population.set_in_members(state=items["states"], sums=sums)
@@ -118,11 +118,6 @@ class OfflineTrainer(Trainer):
     """
 
     stride = 10
-
-    def __init__(
-        self, learner: Learner, members: Sequence[Member], source: Source, together: bool | None = None
-    ):
-        super().__init__(Population(learner, members, source, together))
 
     def advance(self, stop: int) -> Metrics:
         population, start = self.population, self.step

@@ -58,10 +58,12 @@ def tried(learner: Learner, state: State, minibatch: Minibatch, key: PRNGKey) ->
     what = ", ".join(own_classes(learner))
     with own_code(learner, "update"):
         after, metrics = jax.eval_shape(learner.update, state, minibatch, key)
-        if found := _changes(state, after):
-            raise UserError(f"{what}: update changes the state, which keeps its shapes and types: {found}")
+        if change := _changes(state, after):
+            raise UserError(f"{what}: update changes the state, which keeps its shapes and types: {change}")
         is_named = isinstance(metrics, Mapping)
-        wrong = [n for n, one in metrics.items() if one.shape] if is_named else ["no dict of numbers"]
+        wrong = (
+            [name for name, metric in metrics.items() if metric.shape] if is_named else ["no dict of numbers"]
+        )
         if wrong:
             raise UserError(f"{what}: update's metrics are single numbers by name, not {', '.join(wrong)}")
     if not hasattr(learner, "act_remembering"):
@@ -83,13 +85,13 @@ def _changes(before: State, after: State) -> str:
     if old != new:
         return f"its parts are {old}, then {new}"
     pairs = zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True)
-    found = (
+    changes = (
         f"{jax.tree_util.keystr(path).lstrip('.') or 'it'} is {_typed(first)}, then {_typed(then)}"
         for (path, first), then in pairs
         if (first.shape, first.dtype) != (then.shape, then.dtype)
     )
-    return next(found, "")
+    return next(changes, "")
 
 
-def _typed(leaf: Any) -> str:
+def _typed(leaf: jax.ShapeDtypeStruct) -> str:
     return f"{leaf.dtype}{[*leaf.shape]}"

@@ -14,7 +14,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -24,12 +24,10 @@ from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, paths_from_here
 from xql_jax.learners.registry import unknown_setting
 from xql_jax.runs.config_files import choose_config
-from xql_jax.runs.kinds import Training
-from xql_jax.runs.layers import settings_from
-from xql_jax.runs.resolve import resolved
+from xql_jax.runs.kinds import Finetune, Training
+from xql_jax.runs.resolve import resolved, settings_from
 from xql_jax.settings import ANY, EITHER, Command, Setting, settings_of
 from xql_jax.training.progress import AS_SPELLED, print_lines
-from xql_jax.workshop.commands.messages import print_end, print_settings
 
 S = TypeVar("S")
 FLAGS = flags.FLAGS
@@ -38,26 +36,24 @@ FLAGS = flags.FLAGS
 class TextParser(flags.ArgumentParser):
     """absl's parser of a setting's flag: the text, which the settings check when they are made of it."""
 
-    def __init__(self, declaration: Setting):
-        self.syntactic_help = declaration.valid
+    def __init__(self, setting: Setting):
+        self.syntactic_help = setting.valid
 
 
 def define_flags(known: Mapping[str, Setting]) -> None:
-    """Defines a flag for each setting that has none, except settings that a position sets."""
-    for name, declaration in known.items():
-        if declaration.positional or name in FLAGS:
+    """Defines a flag for each setting that has none, but for those that are given by their position."""
+    for name, setting in known.items():
+        if setting.positional or name in FLAGS:
             continue
-        if declaration.value_type is bool:
-            flags.DEFINE_boolean(name, declaration.default, declaration.meaning, FLAGS)
-        elif declaration.value_type is list:
-            flags.DEFINE_multi_string(name, declaration.default, declaration.meaning, FLAGS)
+        if setting.value_type is bool:
+            flags.DEFINE_boolean(name, setting.default, setting.meaning, FLAGS)
+        elif setting.value_type is list:
+            flags.DEFINE_multi_string(name, setting.default, setting.meaning, FLAGS)
         else:
-            default = (
-                "the method's own" if declaration.by_config else declaration.as_plain(declaration.default)
-            )
+            default = "the method's own" if setting.by_config else setting.as_plain(setting.default)
             note = "" if default is None else f"\n(default: {default})"
-            flags.DEFINE(TextParser(declaration), name, None, declaration.meaning + note, FLAGS)
-        FLAGS[name].allow_overwrite = False  # several texts are joined, anything else is typed once
+            flags.DEFINE(TextParser(setting), name, None, setting.meaning + note, FLAGS)
+        FLAGS[name].allow_overwrite = False  # several texts are joined, anything else is given once
 
 
 def further_flags(kind: type[Any]) -> dict[str, Setting]:
@@ -85,24 +81,21 @@ def further_flags(kind: type[Any]) -> dict[str, Setting]:
 
 def parse(argv: Sequence[str], kind: type[S]) -> S:
     """Parses argv into absl's FLAGS; returns the settings of the kind."""
-    typed = [
-        "--help" if argument == "-h" else re.sub(r"^(--?(?:no)?)config\.", r"\1", argument)
-        for argument in argv
-    ]
-    known, chosen, method = settings_of(kind), None, ""
+    typed = ["--help" if word == "-h" else re.sub(r"^(--?(?:no)?)config\.", r"\1", word) for word in argv]
+    known, config, method = settings_of(kind), None, ""
     further = further_flags(kind)
     define_flags(further | known)
-    for flag in FLAGS.get_flags_for_module(__name__):  # `--help` lists them
-        FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    for defined in FLAGS.get_flags_for_module(__name__):  # `--help` lists them
+        FLAGS.register_key_flag_for_module(sys.argv[0], defined)
     try:
         typed = FLAGS(typed, known_only=True)
         if FLAGS.version:
             print(f"xql_jax {xql_jax.__version__}")
             sys.exit(0)
         if issubclass(kind, Training):
-            chosen = choose_config(kind, **FLAGS.flag_values_dict())
-            method = chosen.method
-            known |= chosen.may_be_given
+            config = choose_config(kind, **FLAGS.flag_values_dict())  # the values below the user's
+            method = config.method
+            known |= config.may_be_given
             define_flags(known)
         _, *arguments = FLAGS(typed)
     except SystemExit:  # absl ends with 1 after --help
@@ -117,28 +110,26 @@ def parse(argv: Sequence[str], kind: type[S]) -> S:
         raise UserError(twice if is_second else f"{flag}: must be true or false") from None
     except ValueError as error:  # --noFLAG=VALUE
         raise UserError(str(error)) from None
-    values: dict[str, Any] = {
-        name: FLAGS[name].value for name in known if name in FLAGS and FLAGS[name].present
-    }
+    values = {name: FLAGS[name].value for name in known if name in FLAGS and FLAGS[name].present}
     values |= by_position(known, arguments)
     try:
-        if chosen:
+        if config:  # a hyperparameter, such as beta, goes into the learner
             named = [name for name in ("method", "config") if FLAGS[name].present]
-            return settings_from(chosen, values, [*values, *named])
+            return cast("S", settings_from(config, values, [*values, *named]))
         return kind(**values)
     except UserError as error:
         raise UserError(f"--{error}") from None
 
 
 def by_position(known: Mapping[str, Setting], arguments: Sequence[str]) -> dict[str, Any]:
-    """Returns the setting without a flag: a path, or several."""
+    """Returns the setting that is given without a flag: a path, or several."""
     values: dict[str, Any] = {}
-    for name, declaration in known.items():
-        if declaration.positional and not arguments:
-            raise UserError(f"name {declaration.meaning}")
-        if declaration.positional and declaration.value_type is list:
+    for name, setting in known.items():
+        if setting.positional and not arguments:
+            raise UserError(f"name {setting.meaning}")
+        if setting.positional and setting.value_type is list:
             return {name: arguments}
-        if declaration.positional:
+        if setting.positional:
             values[name], *arguments = arguments
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}: flags are --name=value, see --help")
@@ -176,15 +167,17 @@ def run(
 
 def train_and_print(settings: Training) -> int:
     """Prints the settings for --print_config, else trains and prints how it went; returns the exit code."""
-    made: Any = resolved(settings)  # all that the user leaves open is decided; the method stays
+    from xql_jax.workshop.commands.messages import print_end, print_settings  # --help need not wait for it
+
+    made = resolved(settings)  # what the user leaves open is decided; what the user gave stays
     if FLAGS.print_config:
         return print_settings(made)
     # Before training, so that a full disk is not found out after hours.
     line = f"{made}; values of {made.origin}"
-    if made.source:
+    if isinstance(made, Finetune) and made.source:
         line = f"fine-tuning of {made.checkpoint}: {made.max_steps:,} steps"
     print(line, flush=True)
-    from xql_jax.runs.train import train_resolved  # --help and --print_config need not wait for it
+    from xql_jax.runs.train import train_resolved  # nor --print_config for this
 
     return print_end(train_resolved(made))
 

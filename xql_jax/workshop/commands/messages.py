@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xql_jax.rollout.quantities import QUANTITIES, shown
 from xql_jax.runs.kinds import Kept, Training
 from xql_jax.runs.layers import OFF, USER
-from xql_jax.runs.load import Run
 from xql_jax.runs.summary import ranked
 from xql_jax.settings import as_typed, settings_of
+
+if TYPE_CHECKING:
+    from xql_jax.runs.load import Run  # --print_config need not wait for it
 
 LOG = logging.getLogger(__name__)
 NOT_PRINTED = ("resume", "tqdm")  # they say what the program does, or what it shows
@@ -30,10 +32,12 @@ def print_settings(settings: Training) -> int:
     return 0
 
 
-def sources_of(settings: Any) -> dict[str, str]:
+def sources_of(settings: Training) -> dict[str, str]:
     """Returns where the value of each setting and hyperparameter is from: the last layer that changed it."""
-    layers = settings.layers
-    finds = {name: declaration.finds for name, declaration in settings_of(settings.learner).items()}
+    layers, finds = (
+        settings.layers,
+        {name: setting.finds for name, setting in settings_of(settings.learner).items()},
+    )
     sources = {name: layers.layer(name) for name in settings.values}
     off = {name: other for name, other in finds.items() if name in {*layers[OFF], *layers[USER]}}
     off = {
@@ -42,7 +46,7 @@ def sources_of(settings: Any) -> dict[str, str]:
     return sources | {name: f"off: {other} is chosen" for name, other in off.items()}
 
 
-def print_end(run: Run) -> int:
+def print_end(run: "Run") -> int:
     """Prints how a training ended; returns the exit code."""
     content, stopped_by = run.summary, run.stopped_by
     heading = "this run has ended already" if run.had_ended else "done"

@@ -10,10 +10,10 @@ from xql_jax.files import digest
 from xql_jax.files.outputs import check_output, write_output
 from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import ONLINE
-from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.machine import other_code
 from xql_jax.runs.train import prepare_acting
 from xql_jax.suites.tasks import get_task
+from xql_jax.training.schedule import steps_in_words
 from xql_jax.training.signals import StopSignals
 from xql_jax.workshop.commands.messages import print_result
 from xql_jax.workshop.reports.score_table import (

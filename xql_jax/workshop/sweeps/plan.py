@@ -13,13 +13,12 @@ from xql_jax.errors import UserError, advice, nearest
 from xql_jax.files import as_json
 from xql_jax.files.paths import located
 from xql_jax.learners.registry import OFFLINE, ONLINE, method_of
-from xql_jax.runs.config_files import choose_config
+from xql_jax.runs.config_files import Config, choose_config
 from xql_jax.runs.find import find_runs
 from xql_jax.runs.folder import RunFolder, identity_of
 from xql_jax.runs.kinds import Finetune, FromData, Kept, Offline, Online, Training
-from xql_jax.runs.layers import Config, settings_from
 from xql_jax.runs.load import OF_DATA, Run, digests_of
-from xql_jax.runs.resolve import resolved
+from xql_jax.runs.resolve import resolved, settings_from
 from xql_jax.runs.run_data import load_data
 from xql_jax.runs.varied import fields_of
 from xql_jax.settings import Setting, settings_of

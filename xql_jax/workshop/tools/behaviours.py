@@ -17,7 +17,7 @@ from xql_jax.errors import UserError
 from xql_jax.files.paths import located
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import ActionQueue
-from xql_jax.runs.load import load_run
+from xql_jax.runs.load import Run, load_run
 from xql_jax.suites.tasks import Task
 from xql_jax.training.members import learners_of
 from xql_jax.training.signals import StopSignals
@@ -66,8 +66,7 @@ def open_behaviour(
         deterministic: act by the mean or mode instead of a sample; does not affect random actions.
         allow_other_bounds: see `load_run`.
     """
-    path, sizes = located(name), maker.sizes(task)
-    how = "deterministic" if deterministic else "sampled"
+    path = located(name)
     if name == RANDOM:
         bounds = action_bounds(task)
         return Behaviour(
@@ -76,7 +75,7 @@ def open_behaviour(
             lambda _, numbers: bounds.to_environment(2 * numbers.uniform - 1),
         )
     if path.suffix.lower() == ".npz":
-        policy = read_policy(path, *sizes)
+        policy, how = read_policy(path, *maker.sizes(task)), _manner(deterministic)
         what = f"Gaussian MLP, {how}, file of sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
         return Behaviour(
             name, what, lambda seen, numbers: policy(seen, None if deterministic else numbers.normal)
@@ -86,14 +85,25 @@ def open_behaviour(
             f"policy {name}: unknown; give {RANDOM}, FILE.npz, a run's folder or one of its checkpoints"
         )
     run = load_run(name, member=member, env_name=task.name, allow_other_bounds=allow_other_bounds)
-    chosen = run.one_member()
+    return _behaviour_of_run(name, run, task, maker, deterministic)
+
+
+def _manner(deterministic: bool) -> str:
+    return "deterministic" if deterministic else "sampled"
+
+
+def _behaviour_of_run(
+    name: str, run: Run, task: Task, maker: EnvironmentMaker, deterministic: bool
+) -> Behaviour:
+    """Returns the behaviour of a run's only member; UserError if the policy does not fit the task."""
+    member = run.one_member()
     if hasattr(run.learner, "act_remembering"):
         raise UserError(f"policy {name}: {run.method} acts by what it remembers, and cannot collect")
-    run.check_fits(task, *sizes)
+    run.check_fits(task, *maker.sizes(task))
     with contextlib.closing(maker.vector_env(task, 1)) as env:
         told = run.compared_with(task, env)
-    [learner] = learners_of(run.learner, [chosen])
-    on_device = jax.device_put((learner, learner.actor(run.states[chosen.name])), jax.devices()[0])
+    [learner] = learners_of(run.learner, [member])
+    on_device = jax.device_put((learner, learner.actor(run.states[member.name])), jax.devices()[0])
     transform = run.preprocessing
 
     def act(observations: np.ndarray, numbers: RandomNumbers) -> np.ndarray:
@@ -101,8 +111,8 @@ def open_behaviour(
         actions = np.asarray(_act(*on_device, seen, numbers.keys, deterministic))
         return transform.acted(actions)
 
-    what = f"{run.method}, {chosen}, {run.in_words(run.step)}, {how}, run {run.run_id}"
-    return Behaviour(name, "; ".join([what, *run.caveats([chosen]), *told]), act, transform.action_chunk)
+    what = f"{run.method}, {member}, {run.in_words(run.step)}, {_manner(deterministic)}, run {run.run_id}"
+    return Behaviour(name, "; ".join([what, *run.caveats([member]), *told]), act, transform.action_chunk)
 
 
 @functools.partial(jax.jit, static_argnames="deterministic")

@@ -109,8 +109,8 @@ def collect(settings: CollectionSettings) -> Json:
     output = check_output("output", settings.output, HDF5_SUFFIXES)
     if output.exists():
         raise UserError(f"--output={output}: exists already: give another name")
-    returns = settings.random_return, settings.expert_return
-    references = checked_references(returns, "returns of scores 0 and 100")
+    of_scores = settings.random_return, settings.expert_return
+    references = checked_references(of_scores, "returns of scores 0 and 100")
     with StopSignals() as stop:  # the episodes that have ended are not lost
         rows = source.rows(stop)
     task = referenced(source.task, references)

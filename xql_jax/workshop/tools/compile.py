@@ -27,8 +27,7 @@ from xql_jax.runs.kinds import Offline
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data
 from xql_jax.settings import ANY, EITHER, MOST, setting, within
-from xql_jax.training.member_states import at_place, make_groups, population_mesh
-from xql_jax.training.members import learners_of, stacked
+from xql_jax.training.members import at_place, learners_of, make_groups, population_mesh, stacked
 from xql_jax.training.population import Population
 from xql_jax.training.trainer import resident
 from xql_jax.types import Array, Json, Learner
@@ -116,7 +115,6 @@ def compile_run(settings: CompileSettings) -> Json:
     # What is drawn for many updates would count as a single update's.
     singly.source = dataclasses.replace(source, most_ahead=1)
     kind = devices[0].device_kind
-    room = MEMORY_BY_KIND.get(kind)
     what = f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}"
     try:
         started = time.perf_counter()
@@ -127,13 +125,10 @@ def compile_run(settings: CompileSettings) -> Json:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(f"{what}: {str(error).splitlines()[0]}") from None
-    memory: Any = whole.memory_analysis()
-    state, text = state_bytes(whole), whole.as_text() or ""
-    temporaries, code = memory.temp_size_in_bytes, memory.generated_code_size_in_bytes
-    together = state + temporaries + code
-    if room and together > room * GIB:  # GPUs' compiler does not look
-        raise UserError(f"{what}: they take {together / GIB:.1f} GiB of each, which has {room:g}")
-    data = state - state_bytes(counted)
+    memory, room = bytes_of(whole, counted), MEMORY_BY_KIND.get(kind)
+    if room and memory["together"] > room * GIB:  # GPUs' compiler does not look
+        raise UserError(f"{what}: they take {memory['together'] / GIB:.1f} GiB of each, which has {room:g}")
+    text = whole.as_text() or ""
     kernels, costs = kernels_in(text), cost_analysis(counted)
     return {
         "method": settings.method,
@@ -152,14 +147,7 @@ def compile_run(settings: CompileSettings) -> Json:
         "kernels": sum(kernels.values()),
         "kernels_by_kind": kernels,
         "longest_path": longest_path(text),
-        "bytes": {
-            "data": data,
-            "members": state - data,
-            "temporaries": temporaries,
-            "program": code,
-            "together": together,
-            "of_device": round(room * GIB) if room else None,
-        },
+        "bytes": {**memory, "of_device": round(room * GIB) if room else None},
         # What all members of a device do. Bytes are counted with few rows of data: the compiler counts
         # all rows as read when a minibatch is taken from them.
         "operations_per_update": costs["flops"],
@@ -243,6 +231,24 @@ def compile_population(
         traced = population.program(group, learners).trace(*states, data, number, number)
         lowered = traced.lower(lowering_platforms=(platform.replace("gpu", "cuda"),))
         return lowered.compile()
+
+
+def bytes_of(program: jax.stages.Compiled, with_few_rows: jax.stages.Compiled) -> dict[str, int]:
+    """Returns the bytes that a program takes of a device, by purpose; the other has few rows of data."""
+    memory: Any = program.memory_analysis()
+    state, temporaries, code = (
+        state_bytes(program),
+        memory.temp_size_in_bytes,
+        memory.generated_code_size_in_bytes,
+    )
+    data = state - state_bytes(with_few_rows)
+    return {
+        "data": data,
+        "members": state - data,
+        "temporaries": temporaries,
+        "program": code,
+        "together": state + temporaries + code,
+    }
 
 
 def state_bytes(program: jax.stages.Compiled) -> int:

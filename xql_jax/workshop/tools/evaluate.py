@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from xql_jax.rollout.evaluation import EVALUATION_START_SEED, MOST_EPISODES, Eva
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import VIDEO_SUFFIXES, prepare_to_draw, record_video
 from xql_jax.runs.kinds import other_bounds
+from xql_jax.runs.load import Run
 from xql_jax.settings import ANY, COUNT_OR_NONE, EITHER, TEXT, Checked, setting, within
 from xql_jax.suites.tasks import Task
 from xql_jax.training.progress import progress_bar
@@ -80,16 +82,6 @@ def evaluate(settings: EvaluationSettings) -> Json:
         told = run.compared_with(task, evaluator.env)
         with progress_bar(settings.episodes * len(run.members), "episode", settings.tqdm) as bar:
             results = evaluator.run(act, on_step=lambda step: bar.update(int(step.ended.sum())))
-        entries = []
-        for index, described in enumerate(describe_episodes(results, task)):
-            member = run.members[index]
-            entry = {
-                "member": str(member),
-                "non_finite_actions": index in non_finite,
-                "diverged": bool(run.progress.members[member.name]["diverged"]),
-                "setting": member.name.partition("_")[2],  # of a sweep, to its last digit
-            }
-            entries.append(entry | described)
         report = {
             "env_name": task.name,
             "quantity": task.quantity,
@@ -97,7 +89,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
             "warnings": [*run.caveats(run.members), *told],
             "seed": settings.seed,
             "environment": {"versions": versions_of(task)},
-            "members": entries,
+            "members": _entries(run, non_finite, describe_episodes(results, task)),
         }
         if output:  # before the video, which may fail: the results must not be lost
             write_output("output", output, as_json(report) + "\n")
@@ -112,6 +104,20 @@ def evaluate(settings: EvaluationSettings) -> Json:
             if output:
                 write_output("output", output, as_json(report) + "\n")
         return report
+
+
+def _entries(run: Run, non_finite: Collection[int], descriptions: Sequence[Json]) -> list[Json]:
+    """Returns what --output says of each member, given the descriptions of its episodes."""
+    entries = []
+    for index, (member, description) in enumerate(zip(run.members, descriptions, strict=True)):
+        entry = {
+            "member": str(member),
+            "non_finite_actions": index in non_finite,
+            "diverged": bool(run.progress.members[member.name]["diverged"]),
+            "setting": member.name.partition("_")[2],  # of a sweep, to its last digit
+        }
+        entries.append(entry | description)
+    return entries
 
 
 def filmed_environment(task: Task, maker: EnvironmentMaker) -> VectorEnv:

@@ -37,7 +37,7 @@ from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.runs.kinds import other_bounds
 from xql_jax.runs.load import Run
 from xql_jax.settings import ANY, COUNT_OR_NONE, TEXT, Command, setting, some_of
-from xql_jax.training.members import learners_of
+from xql_jax.training.members import Member, learners_of
 from xql_jax.types import Array, Json
 from xql_jax.workshop.tools import act as act_script
 from xql_jax.workshop.tools.opening import open_run, own_method
@@ -93,8 +93,7 @@ def export_policy(
         raise UserError("a policy that has a memory (dt) or draws its samples (bear) cannot be exported")
     # A user's own network may be a subclass with other layers.
     is_stack = type(actor) is NetworkState and type(actor.network) in STACKS
-    chunk = run.preprocessing.action_chunk
-    bounds = run.preprocessing.chunk_bounds.filled(run.sizes[1] * chunk)
+    bounds = run.preprocessing.chunk_bounds.filled(run.sizes[1] * run.preprocessing.action_chunk)
     folder, names = located(output or run.path / "export"), _formats(formats, is_stack)
     for name in (REPORT, *FILES.values()):  # the report first: it must not describe files of another policy
         (folder / name).unlink(missing_ok=True)
@@ -111,34 +110,40 @@ def export_policy(
     if not np.isfinite(expected).all():
         raise UserError(f"{run.path}: its actions are not finite: {'; '.join(run.caveats([chosen]))}")
     weights = weights_of(actor, run.preprocessing, run.sizes[0]) if is_stack else {}
-    differences: dict[str, float] = {}
+    differences: dict[str, float] = {}  # of an action's entry from the run's policy; bounds are ±1
     for name in names:
-        exported = bounds.to_learner(write_policy(name, folder, weights, act, run.sizes[0])(observations))
-        difference = float(np.quantile(np.abs(exported - expected).max(-1), accepted))
+        actions = bounds.to_learner(write_policy(name, folder, weights, act, run.sizes[0])(observations))
+        difference = float(np.quantile(np.abs(actions - expected).max(-1), accepted))
         if not difference <= LARGEST_DIFFERENCE:
             (folder / FILES[name]).unlink()
             raise UserError(f"{folder / FILES[name]}: its actions differ from the run's by {difference:.2g}")
         LOG.info(f"{folder / FILES[name]}: differs by at most {difference:.1e} of half an action's range")
         differences[name] = difference
-    report = {
+    report = {**_description(run, chosen), "largest_difference": differences}
+    write_output("output", folder / REPORT, as_json(report) + "\n")
+    return {**report, "folder": str(folder)}
+
+
+def _description(run: Run, member: Member) -> Json:
+    """Returns what policy.json says of the policy, and of the arrays that it takes and gives."""
+    chunk = run.preprocessing.action_chunk
+    of_actions = "from low to high, as the environment takes them"
+    if chunk > 1:
+        of_actions += f": {chunk} actions to carry out one after the other, each {run.sizes[1]}"
+    if run.preprocessing.action_range.low:
+        of_actions += "; low and high are the range of the data's actions"
+    return {
         "version": xql_jax.__version__,
-        "policy": f"{run.what}, {chosen}",
+        "policy": f"{run.what}, {member}",
         "run": run.run_id,
-        "warnings": run.caveats([chosen]),
+        "warnings": run.caveats([member]),
         "env_name": run.env_name,
         "observations": f"float32[B, {run.sizes[0]}], as the environment gives them",
         "not_finite": "observations with NaN or infinity: act.py raises ValueError, the others return NaN",
-        "actions": f"float32[B, {run.sizes[1] * chunk}], from low to high, as the environment takes them"
-        + (f": {chunk} actions to carry out in turn, each {run.sizes[1]}" if chunk > 1 else "")
-        + (
-            "; low and high are the range of the data's actions" if run.preprocessing.action_range.low else ""
-        ),
+        "actions": f"float32[B, {run.sizes[1] * chunk}], {of_actions}",
         "action_chunk": chunk,
         **run.preprocessing.limits.filled(run.sizes[1] * chunk)._asdict(),
-        "largest_difference": differences,  # of an action's entry from the run's policy; bounds are ±1
     }
-    write_output("output", folder / REPORT, as_json(report) + "\n")
-    return {**report, "folder": str(folder)}
 
 
 def _formats(named: Sequence[str] | None, is_stack: bool) -> list[str]:

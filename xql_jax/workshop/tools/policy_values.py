@@ -24,8 +24,7 @@ from xql_jax.data.dataset import ROWS_OF_SAMPLE, Dataset, spread_rows
 from xql_jax.data.sampling import Packed, gather, sample_indices
 from xql_jax.data.views import discounted_returns
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation
-from xql_jax.training.member_states import MemberState
-from xql_jax.training.members import Member, Ramp, stacked
+from xql_jax.training.members import Member, MemberState, Ramp, stacked
 from xql_jax.training.population import Population
 from xql_jax.training.progress import progress_bar
 from xql_jax.training.trainer import OfflineTrainer, resident
@@ -80,7 +79,7 @@ def is_near(learner: Any, actor: Any, dataset: Dataset) -> np.ndarray:
     """Returns bool[N]: the action is nearer to the policy's than in half of the rows."""
     distances = np.empty(dataset.size, np.float32)
     for start in range(0, dataset.size, ROWS_OF_SAMPLE):
-        part = slice(start, start + ROWS_OF_SAMPLE)
+        part = np.arange(start, min(start + ROWS_OF_SAMPLE, dataset.size))
         rows = dataset.take(part)
         actions = np.asarray(_act(learner, actor, rows.observations))
         distances[part] = np.square(actions - rows.actions).sum(-1)
@@ -116,8 +115,8 @@ def evaluated(
     draw = functools.partial(drawn_of_own_rows, batch_size)
     source = dataclasses.replace(resident(batch, batch_size, (ramp,)), draw=draw)
     members = [Member(seed + critic, {}) for _ in policies for critic in range(CRITICS)]
-    trainer = OfflineTrainer(evaluation, members, source)
-    population = trainer.population
+    population = Population(evaluation, members, source)
+    trainer = OfflineTrainer(population)
     judges: list[Any] = []
     states: list[Any] = []
     for learner, actor in policies:
