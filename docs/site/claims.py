@@ -43,7 +43,7 @@ class Task(NamedTuple):
 
 
 ONLINE = ("cheetah-run", "walker-run")
-ALONE = ("maze", "relocate", "hammer", "halfcheetah", "walker2d")  # files without a task
+ALONE = ("maze", "relocate", "hammer", "pen", "kitchen", "halfcheetah", "walker2d")  # files without a task
 TASKS = {
     "maze": Task("point maze", 30_000, ("pointmaze-umaze-v0/{}", "eight-seeds/pointmaze-umaze-v0_{}")),
     "kitchen": Task("kitchen", 30_000, ("kitchen-complete-v0/{}", "eight-seeds/kitchen-complete-v0_{}")),
@@ -79,7 +79,7 @@ BESIDES = (("xql_above_huber_beta_2", "antmaze-medium", "antmaze-medium, β = 2"
 GROUPS = {
     "default": (DEFAULT, ("default", "iql", "bc")),
     "printed": (PRINTED, ("printed", "iql", "bc")),
-    "alone": (tuple(f"alone-{file}" for file in ALONE), ("xql", "iql", "bc")),
+    "alone": (tuple(f"alone-{file}" for file in ALONE), ("xql", "iql", "bc", "bc_best")),
     "online": (ONLINE, ("xsac", "sac", "xtd3", "td3", "xtd3_dq", "td3_dq")),
 }
 

@@ -7,6 +7,7 @@ import pytest
 
 from xql_jax.data.dataset import Dataset, best_trajectories
 from xql_jax.data.suspicions import warn_of_suspicions
+from xql_jax.errors import UserError
 from xql_jax.suites.tasks import get_task
 from xql_jax.types import Batch
 from xql_jax.workshop.reports.dataset_report import describe_dataset
@@ -88,14 +89,39 @@ def test_cloning_of_all_is_named_where_episodes_are_alike():
     assert "dropout" not in line
 
 
-def test_returns_of_one_heap_or_mostly_successes_have_no_advice():
+def test_cloning_of_the_best_tenth_is_named_where_returns_have_one_heap():
+    """Whatever their law: normal, uniform, exponential, with a far one, and alike by more than 10%."""
     generator = np.random.default_rng(0)
     for returns in (
-        generator.normal(size=260), generator.random(260), generator.exponential(size=260), np.zeros(260),
-        100.0 + 11.0 * generator.choice([-1.0, 1.0], 260), np.ones(4),
-        np.where(np.arange(260) % 4, 1.0, 0.0), np.where(np.arange(260) == 7, 90.0, generator.random(260)),
+        generator.normal(size=260), generator.random(260), generator.exponential(size=260),
+        np.where(np.arange(260) == 7, 90.0, generator.random(260)), 100.0 + 15.0 * generator.normal(size=260),
     ):  # fmt: skip
-        assert describe_dataset(episodes_of(returns), None)["advice"] == []
+        data = episodes_of(returns)
+        (line,) = describe_dataset(data, None)["advice"]
+        kept = best_trajectories(data, 0.1).trajectory_returns()
+        assert line.startswith(
+            f"the best {len(kept)} of 260 episodes have returns of about {kept.mean():.4g}, "
+        )
+        assert "--method=bc10 " in line
+
+
+def test_mostly_successes_are_cloned_without_the_failures():
+    (line,) = describe_dataset(episodes_of(np.where(np.arange(260) % 4, 1.0, 0.0)), None)["advice"]
+    assert "--top_returns=0.75 clones the 195 alone" in line
+
+
+@pytest.mark.parametrize("returns", [np.zeros(260), np.ones(4)])
+def test_without_rewards_or_with_few_episodes_nothing_is_advised(returns):
+    assert describe_dataset(episodes_of(returns), None)["advice"] == []
+
+
+def test_nothing_is_advised_that_training_refuses():
+    """Rows in no order, each a trajectory by itself, have no episodes to choose from."""
+    rewards = np.random.default_rng(0).normal(size=260)
+    shuffled = dataset(rewards, (), range(260))
+    with pytest.raises(UserError, match="260 of 260 transitions do not lead to the next row"):
+        best_trajectories(shuffled, 0.1)
+    assert describe_dataset(shuffled, None)["advice"] == []
 
 
 def test_duplicates_are_counted_bit_for_bit():
