@@ -109,3 +109,15 @@ def test_whoever_learns_from_sequences_needs_rows_in_order(tmp_path, method, cha
             load_data(settings, None)
     else:
         assert load_data(settings, None).dataset.size == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "env_name", "is_told"),
+    [("xql", None, True), ("iql", None, True), ("bc", None, False), ("xql", "Pendulum-v1", False)],
+)
+def test_data_alone_name_the_cloning_to_train_beside_a_method(method, env_name, is_told, tmp_path, caplog):
+    np.savez(tmp_path / "own.npz", **walks())
+    settings = {**USUAL, "dataset": (str(tmp_path / "own.npz"),), "env_name": env_name}
+    with caplog.at_level("INFO"):
+        load_data(resolved(made(Offline, small(method), **settings)), None)
+    assert ("clones these alone" in caplog.text) == is_told

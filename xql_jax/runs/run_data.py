@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xql_jax.data.advice import cloning_to_beat
 from xql_jax.data.comparison import RESETS, Ranges, compared
 from xql_jax.data.dataset import (
     Dataset,
@@ -23,6 +24,7 @@ from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.data.views import view_for
 from xql_jax.envs import action_bounds, environment_maker, own_sizes
 from xql_jax.errors import UserError
+from xql_jax.learners.bc import BC
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.runs.kinds import EVALUATION_SEED, Acting, Finetune, FromData, Online, Training
 from xql_jax.runs.load import DATA_ROWS, FINGERPRINT, Run, digests_of
@@ -134,6 +136,9 @@ def _warnings(
     for note in dataset.notes:
         if not note.is_suspicion:
             LOG.info(str(note) if dataset.parts else f"{dataset.source}: {note}")
+    if task is None and not isinstance(settings.learner, BC):
+        for advice in cloning_to_beat(dataset):
+            LOG.info(f"to train beside it: {advice}")
     lines = [
         *warn_of_suspicions(dataset, task, settings.unit_rewards),
         *(evaluator.caveats if evaluator else ()),
