@@ -1,5 +1,6 @@
 """The generated dataset: statistics of D4RL's recipe, its own dynamics, and the file."""
 
+import dataclasses
 import time
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from xql_jax.data import pointmaze
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.loading import load_dataset
-from xql_jax.data.preprocessing import fit_preprocessing
+from xql_jax.data.preprocessing import fit_preprocessing, task_of_rewards
 from xql_jax.envs.mazes import maze_of
 from xql_jax.envs.point_maze import PointMaze
 from xql_jax.suites.tasks import get_task
@@ -92,7 +93,9 @@ def test_the_environments_transitions_get_the_rewards_of_the_data(data, dense):
     rows = Batch(states[:-1], data["actions"][:-1], rewards[:-1].astype(np.float32), ones, states[1:])
     collected = rows._replace(rewards=rewards[1:].astype(np.float32))
     for batch, expected in ((rows, rewards[crossings[:30]]), (collected, met)):
-        preprocessing = fit_preprocessing(Dataset(batch, ones > 1, "file"), task)
+        dataset = Dataset(batch, ones > 1, "file")
+        whose = task_of_rewards(dataset, task)
+        preprocessing = dataclasses.replace(fit_preprocessing(dataset, task), rewards_as_in=whose)
         part = Batch(*(field[crossings[:30]] for field in rows))._replace(rewards=np.float32(met))
         np.testing.assert_allclose(preprocessing.of_environment(part).rewards, expected, atol=1e-6)
 

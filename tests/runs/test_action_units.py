@@ -13,6 +13,7 @@ from tiny_runs import SCHEDULE, online_settings, small
 from tiny_runs import made as made_settings
 
 from xql_jax.data.arrays import from_arrays
+from xql_jax.data.dataset import with_scaled_actions
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.rows import read_rows, write_hdf5
 from xql_jax.data.suspicions import suspicions
@@ -300,7 +301,8 @@ def test_actions_in_other_units_are_warned_of_or_refused(tmp_path, caplog):
     bounds = action_bounds(get_task(env_name_of("Two")))
 
     def loaded(actions):
-        return load_dataset(None, [from_arrays(arrays_of(rows, actions), "arrays")], bounds=bounds)
+        dataset = load_dataset(None, [from_arrays(arrays_of(rows, actions), "arrays")])
+        return with_scaled_actions(dataset, bounds)
 
     np.testing.assert_array_equal(loaded(rows["actions"]).batch.actions, rows["actions"] / 2)
     assert loaded(np.float16(2) * np.ones_like(rows["actions"])).batch.actions.max() == 1
