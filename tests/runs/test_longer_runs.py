@@ -10,6 +10,7 @@ from training_runs import ARRAYS
 
 import xql_jax
 from xql_jax.errors import UserError
+from xql_jax.files import read_record
 from xql_jax.runs.load import load_run
 
 # 10 is no multiple of either interval: there the shorter run has rows because it ends, the longer has none.
@@ -96,6 +97,7 @@ def test_a_longer_run_whose_end_is_damaged_goes_on_as_the_long_one(make, damaged
     for step in damaged:
         (run.path / "checkpoints" / str(step) / "states.npz").write_bytes(b"")
     assert outcome(run.resume(**LONG)) == expected
+    assert read_record(run.path / "config.json")["resumed"][-1]["after_step"] == (12, 10, 6)[len(damaged) - 1]
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,14 @@ class RunFolder:
             )
         self._write_config(began, [*began["resumed"], {**here, "after_step": step}])
 
+    def record_step(self, step: int) -> None:
+        """Corrects the step after which the run goes on in config.json, if later checkpoints were damaged."""
+        with _told_to_delete():
+            record = read_record(self.files.config)
+        if record["resumed"] and record["resumed"][-1]["after_step"] != step:
+            record["resumed"][-1]["after_step"] = step
+            write_record(self.files.config, record)
+
     def _warn_of_shorter_run(self) -> None:
         """Warns if there is a run that differs in its length alone, and says why it cannot go on."""
         for file in sorted(self.parent.glob("*/config.json")):

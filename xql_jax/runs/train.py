@@ -80,6 +80,7 @@ def train_resolved(
             trainers.first.population.set_in_members(state=states)
         resources.callback(trainers.first.close)
         loop = resources.enter_context(_loop(folder, data, trainers, evaluator, callbacks))
+        folder.record_step(loop.progress.step)
         files.summary.unlink(missing_ok=True)  # only now, so a run that cannot be resumed keeps it
         with stop:
             loop.run(stop, show_progress=settings.tqdm)
