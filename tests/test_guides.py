@@ -76,7 +76,7 @@ def test_readme_s_loss_is_the_default_of_d4rl_s_tasks():
     exec(loss.code, space)
     v, q = np.linspace(-3, 3, 7, dtype=np.float32), np.linspace(4, -5, 7, dtype=np.float32)
     terms = gumbel_rescaled_loss(v, q, beta=1.5, clip=2.0, clip_rule=clip_above)
-    np.testing.assert_allclose(space["gumbel_loss"](v, q, 1.5, 2.0), terms.mean(), rtol=1e-6)
+    np.testing.assert_allclose(space["gumbel_rescaled_loss"](v, q, 1.5, 2.0), terms.mean(), rtol=1e-6)
 
 
 @pytest.mark.release

@@ -186,7 +186,7 @@ def test_a_learner_with_noise_of_its_own_gets_no_other(data, method, given, nois
     # The temperature scales the policy's spread, not the noise.
     assert made.acting.acting_temperature == (0.5 if own is None else 1.0)
     if own is not None:
-        chosen = made.layers.with_values(USER, {"acting_temperature": 0.5})
+        chosen = made.layers.recording(USER, {"acting_temperature": 0.5})
         with pytest.raises(UserError, match="--acting_temperature: td3_bc has no spread of its own"):
             resolved(dataclasses.replace(made, layers=chosen))
 

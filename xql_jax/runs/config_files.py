@@ -147,7 +147,7 @@ def _config_of_file(
             "keep Table 4's values, or leave --tuned out"
         )
     kept = {name: plain[name] for name, value in of_suite.up_to(TABLE_4).items() if tuned[name] != value}
-    layers = layers.with_changes(FILE, plain).with_values(FILE, kept).with_changes(TABLE_4, tuned)
+    layers = layers.with_changes(FILE, plain).recording(FILE, kept).with_changes(TABLE_4, tuned)
     return Config(kind, file.method, layers, file.suite, origin)
 
 

@@ -61,14 +61,14 @@ class Layers:
             name: value for table in ORDER[: ORDER.index(layer) + 1] for name, value in self[table].items()
         }
 
-    def with_values(self, layer: str, values: Json) -> Self:
+    def recording(self, layer: str, values: Json) -> Self:
         """Returns the layers with these values in one of them, besides the values that it has."""
         return dataclasses.replace(self, tables={**self.tables, layer: {**self[layer], **values}})
 
     def with_changes(self, layer: str, values: Json) -> Self:
         """The same, but without values that win already, from a layer below."""
         below = self.up_to(layer)
-        return self.with_values(
+        return self.recording(
             layer, {name: value for name, value in values.items() if value != below.get(name)}
         )
 
@@ -96,7 +96,7 @@ def layers_of(kind: Callable[..., Checked], name: str, tags: Sequence[str], valu
     own = [field for field in (*recipe.defaults, *recipe.settings) if field in known]
     layers = Layers({DEFAULT: values_of(kind()) | values_of(learner)})
     every = all_values(kind, learner, of_method)
-    layers = layers.with_values(METHOD, {field: every[field] for field in own})
+    layers = layers.recording(METHOD, {field: every[field] for field in own})
     redeclared = {field for owner, field, _ in declared(learner) if _redeclared(owner, field)}
     row = _row(name, tags, values, known, {*own, *redeclared})
     layers = layers.with_changes(SUITE, all_values(kind, learner, of_method | row))

@@ -52,7 +52,7 @@ def settings_from(
     of_user = {*(values if names is None else names)}
     of_user |= {*with_every_width(dict.fromkeys(of_user), of_learner)}
     layers = config.layers.with_changes(CALLER, {name: every[name] for name in laid if name not in of_user})
-    layers = layers.with_values(USER, {name: every.get(name) for name in sorted(of_user)})
+    layers = layers.recording(USER, {name: every.get(name) for name in sorted(of_user)})
     return dataclasses.replace(made, layers=layers)
 
 
@@ -111,7 +111,7 @@ def switched_off(settings: T) -> T:
         if setting.finds in choices and values[name]
         if is_above(choices[setting.finds], choices.get(name, SUITE))
     }
-    learner, layers = with_values(settings.learner, off), settings.layers.with_values(OFF, off)
+    learner, layers = with_values(settings.learner, off), settings.layers.recording(OFF, off)
     return dataclasses.replace(settings, learner=learner, layers=layers)
 
 
@@ -277,7 +277,7 @@ def _settings_after(source: "Run", settings: Finetune) -> Finetune:
         "unused_arrays": tuple(source.unused_arrays),
         "init_dataset_size": source.record.get("init_dataset_size"),
     }
-    layers = config.layers.with_values(CHECKPOINT, learned).with_changes(CHECKPOINT, decided | left_open)
+    layers = config.layers.recording(CHECKPOINT, learned).with_changes(CHECKPOINT, decided | left_open)
     if "online" not in of_user:  # the suite's changes give way to the values that were chosen for `source`
         kind = Offline if source.handover is None else Finetune
         usual = choose_config(kind, source.method, env_name=source.env_name, dataset=True).values
