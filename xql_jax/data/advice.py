@@ -1,10 +1,8 @@
 """What to train beside a method: the cloning that the returns of a dataset's episodes suggest."""
 
-import dataclasses
-
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, out_of_order
+from xql_jax.data.dataset import Dataset, best_trajectories, out_of_order, whole_episodes
 
 FEW_EPISODES = 20  # returns of fewer have no shape
 TWO_HEAPS = 0.9  # share of the returns' variance that two heaps explain
@@ -19,7 +17,7 @@ def cloning_to_beat(dataset: Dataset) -> list[str]:
     cloned, else the best tenth, as by 10%BC (Chen et al. 2021). The best split into two heaps explains 64% of
     the variance of normal numbers, and 75% of uniform numbers'.
     """
-    episodes = dataclasses.replace(dataset, ends=np.append(dataset.begins[1:], True))
+    episodes = whole_episodes(dataset)
     returns, lengths = episodes.trajectory_returns(), episodes.trajectory_lengths()
     mean, spread = returns.mean(), returns.std()
     if len(returns) < FEW_EPISODES // 4 or not (spread or mean) or any(map(out_of_order, dataset.sources())):
@@ -48,9 +46,8 @@ def cloning_to_beat(dataset: Dataset) -> list[str]:
             f"about {means[1]:.4g}: --method=bc --top_returns={share:g} clones the {number:,} alone, a score "
             "to beat"
         ]
-    number = max(1, int((np.cumsum(lengths[order]) <= 0.1 * dataset.size).sum()))
-    best = returns[order[:number]].mean()
+    best = whole_episodes(best_trajectories(dataset, 0.1)).trajectory_returns()
     return [
-        f"the best {number:,} of {len(ranked):,} episodes have returns of about {best:.4g}, all of about "
-        f"{mean:.4g}: --method=bc10 clones these alone, a score to beat"
+        f"the best {len(best):,} of {len(ranked):,} episodes have returns of about {best.mean():.4g}, all of "
+        f"about {mean:.4g}: --method=bc10 clones these alone, a score to beat"
     ]

@@ -140,6 +140,11 @@ def spread_rows(size: int) -> np.ndarray:
     return np.linspace(0, size - 1, min(size, ROWS_OF_SAMPLE)).astype(np.int64)
 
 
+def whole_episodes(dataset: Dataset) -> Dataset:
+    """Returns the dataset with a trajectory for each episode, also if episodes go on after a terminal."""
+    return dataclasses.replace(dataset, ends=np.append(dataset.begins[1:], True))
+
+
 def best_trajectories(dataset: Dataset, share: float) -> Dataset:
     """Returns the episodes with the highest returns, as many as fit into a share of the rows, at least one.
 
@@ -148,7 +153,7 @@ def best_trajectories(dataset: Dataset, share: float) -> Dataset:
     if share == 1.0:
         return dataset
     check_order(dataset, "the trajectories of the highest returns are to be chosen")
-    episodes = dataclasses.replace(dataset, ends=np.append(dataset.begins[1:], True))
+    episodes = whole_episodes(dataset)
     lengths = episodes.trajectory_lengths()
     best_first = np.argsort(-episodes.trajectory_returns(), kind="stable")
     fits = np.cumsum(lengths[best_first]) <= share * dataset.size

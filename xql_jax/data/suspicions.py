@@ -38,7 +38,7 @@ def suspicions(dataset: Dataset, task: Task | None = None) -> list[str]:
 
 
 def warn_of_suspicions(dataset: Dataset, task: Task | None = None, unit_rewards: bool = False) -> list[str]:
-    """Warns of all `suspicions`, and returns the lines; with `unit_rewards` the size of rewards is none."""
+    """Warns of all `suspicions`, and returns the lines; with `unit_rewards` the rewards' size is no sign."""
     told = [line for line in suspicions(dataset, task) if not (unit_rewards and OF_THEIR_UNIT in line)]
     for line in (lines := told if dataset.parts else [f"{dataset.source}: {line}" for line in told]):
         LOG.warning(line)
