@@ -42,6 +42,7 @@ ELSEWHERE = {  # files that the program does not read, by the page or program th
 def test_the_page_is_up_to_date():
     page = (ROOT / "docs/claims.md").read_text("utf-8")
     assert claims["page"]() == page, f"run `python {PROGRAM}`"
+    assert "{{" not in page  # a cell over two lines was printed as it is typed
 
 
 def test_a_number_that_changes_changes_the_page_and_every_file_has_a_reader(monkeypatch):

@@ -337,7 +337,8 @@ def cell(words: str) -> str:
 
 def page() -> str:
     """The whole page as Markdown."""
-    return re.sub(r"\{\{(.+?)\}\}", lambda match: cell(match[1]), TEMPLATE.read_text("utf-8"))
+    text = TEMPLATE.read_text("utf-8")
+    return re.sub(r"\{\{(.+?)\}\}", lambda match: cell(match[1]), text, flags=re.DOTALL)  # a line may end in one
 
 
 @styled()
