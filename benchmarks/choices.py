@@ -32,7 +32,7 @@ def correlation(entries: list[dict]) -> float:
 
 def scored(report: dict, names: Iterable[str], path: Path) -> None:
     """Gives the members, and as means the settings of the hyperparameters `names`, xql-evaluate's scores."""
-    scores = {one["member"]: one["score"] for one in json.loads(path.read_text("utf-8"))["members"]}
+    scores = {one["member"]: one["score_mean"] for one in json.loads(path.read_text("utf-8"))["members"]}
     for member in report["members"]:
         member["score"] = scores[member["member"]]
     for setting in report["settings"]:
