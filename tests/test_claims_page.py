@@ -1,5 +1,6 @@
 """docs/claims.md is what its program makes of docs/results/, and no figure of its tables is typed."""
 
+import re
 import runpy
 
 import numpy as np
@@ -43,6 +44,14 @@ def test_the_page_is_up_to_date():
     page = (ROOT / "docs/claims.md").read_text("utf-8")
     assert claims["page"]() == page, f"run `python {PROGRAM}`"
     assert "{{" not in page  # a cell over two lines was printed as it is typed
+
+
+def test_scores_in_readme_are_the_pages():
+    """But of what `make demo` prints."""
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    shown = re.findall(r"−?[\d.]+ ± [\d.]+", "\n".join(line for line in lines if "make demo" not in line))
+    assert len(shown) >= 15
+    assert [score for score in shown if score not in claims["page"]()] == []
 
 
 def test_a_number_that_changes_changes_the_page_and_every_file_has_a_reader(monkeypatch):

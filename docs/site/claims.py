@@ -43,6 +43,7 @@ class Task(NamedTuple):
 
 
 ONLINE = ("cheetah-run", "walker-run")
+CHOSEN_ON = ("maze", "relocate", "kitchen")  # files and seeds by which V's nats were chosen
 ALONE = ("maze", "relocate", "hammer", "pen", "kitchen", "halfcheetah", "walker2d")  # files without a task
 TASKS = {
     "maze": Task("point maze", 30_000, ("pointmaze-umaze-v0/{}", "eight-seeds/pointmaze-umaze-v0_{}")),
@@ -69,6 +70,7 @@ TASKS = {
     "antmaze-large": Task("antmaze-large", 200_000, ("antmaze-large-diverse/{}",)),
     **{task: Task(task, 100_000, (f"{task}/{{}}",)) for task in ONLINE},
     **{f"alone-{file}": Task(file, 20_000, (f"files-alone/{file}_{{}}",)) for file in ALONE},
+    **{f"tuning-{file}": Task(file, 20_000, (f"files-alone-tuning/{file}_{{}}",)) for file in CHOSEN_ON},
     "betas": Task("point maze", 10_000, ("stability/pointmaze-umaze-v0/{}",)),
 }
 # What is aggregated, offline each with XQL, IQL and cloning.
@@ -338,7 +340,8 @@ def cell(words: str) -> str:
 def page() -> str:
     """The whole page as Markdown."""
     text = TEMPLATE.read_text("utf-8")
-    return re.sub(r"\{\{(.+?)\}\}", lambda match: cell(match[1]), text, flags=re.DOTALL)  # a line may end in one
+    # DOTALL: a cell may go on in the next line.
+    return re.sub(r"\{\{(.+?)\}\}", lambda match: cell(match[1]), text, flags=re.DOTALL)
 
 
 @styled()

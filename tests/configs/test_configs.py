@@ -193,7 +193,7 @@ def test_xql_finds_beta_on_own_data_unless_it_is_given(given):
     nats = [chosen.values["beta_nats"]]
     for more in ({"beta": 0.5}, {"sweep": "beta=1,2"}, {"ramp": "beta=2:1"}, {"beta": 0.5, "beta_nats": 2.0}):
         nats.append(resolved(settings_from(chosen, {**data, **more})).values["beta_nats"])
-    assert nats == [1.0, 0.0, 0.0, 0.0, 2.0]
+    assert nats == [0.5, 0.0, 0.0, 0.0, 2.0]
     assert chosen.values["clip_rule"] == "saturate"
 
 
@@ -283,7 +283,7 @@ def test_what_a_file_changes_counts_as_chosen(tmp_path):
     assert value.choices == {"beta": FILE, "dataset": USER}
     assert (sources_of(value)["beta"], sources_of(value)["clip_rule"]) == ("config file", "suite")
     value = resolved(settings_from(chosen_by(tmp_path, Offline, "own", "pass", **own), own))
-    assert (value.values["beta_nats"], sources_of(value)["beta"]) == (1.0, "default")
+    assert (value.values["beta_nats"], sources_of(value)["beta"]) == (0.5, "default")
     for edit, online in ((seven, ""), ("pass", " beta=5:2")):
         file = chosen_by(tmp_path, Finetune, "pointmaze", edit, **maze)
         value = resolved(settings_from(file, {**maze, "max_steps": 5}))

@@ -45,7 +45,7 @@ _POLICY = {"policy_nats": 0.3}
 IN_NATS: Rows = {
     "in_sample": _POLICY,
     "awac onestep": _POLICY,
-    "xql": {"beta_nats": 1.0, "clip_rule": "saturate"},
+    "xql": {"beta_nats": 0.5, "clip_rule": "saturate"},
 }
 LOCOMOTION_VALUES = Values(
     rows={
