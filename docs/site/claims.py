@@ -43,7 +43,7 @@ class Task(NamedTuple):
 
 
 ONLINE = ("cheetah-run", "walker-run")
-CHOSEN_ON = ("maze", "relocate", "kitchen")  # files and seeds by which V's nats were chosen
+CHOSEN_ON = ("maze", "relocate", "kitchen")  # files on which values of V's nats were compared
 ALONE = ("maze", "relocate", "hammer", "pen", "kitchen", "halfcheetah", "walker2d")  # files without a task
 TASKS = {
     "maze": Task("point maze", 30_000, ("pointmaze-umaze-v0/{}", "eight-seeds/pointmaze-umaze-v0_{}")),
