@@ -43,7 +43,7 @@ class Task(NamedTuple):
 
 
 ONLINE = ("cheetah-run", "walker-run")
-CHOSEN_ON = ("maze", "relocate", "kitchen")  # files on which values of V's nats were compared
+COMPARED_ON = ("maze", "relocate", "kitchen")  # files on which values of V's nats were compared
 ALONE = ("maze", "relocate", "hammer", "pen", "kitchen", "halfcheetah", "walker2d")  # files without a task
 TASKS = {
     "maze": Task("point maze", 30_000, ("pointmaze-umaze-v0/{}", "eight-seeds/pointmaze-umaze-v0_{}")),
@@ -70,7 +70,7 @@ TASKS = {
     "antmaze-large": Task("antmaze-large", 200_000, ("antmaze-large-diverse/{}",)),
     **{task: Task(task, 100_000, (f"{task}/{{}}",)) for task in ONLINE},
     **{f"alone-{file}": Task(file, 20_000, (f"files-alone/{file}_{{}}",)) for file in ALONE},
-    **{f"tuning-{file}": Task(file, 20_000, (f"files-alone-tuning/{file}_{{}}",)) for file in CHOSEN_ON},
+    **{f"tuning-{file}": Task(file, 20_000, (f"files-alone-tuning/{file}_{{}}",)) for file in COMPARED_ON},
     "betas": Task("point maze", 10_000, ("stability/pointmaze-umaze-v0/{}",)),
 }
 # What is aggregated, offline each with XQL, IQL and cloning.
