@@ -45,15 +45,15 @@ def row(path: str, scores: str | None) -> str:
     if scores:
         scored(report, run.members[0].hyperparameters, Path(scores))
     members, ranked = report["members"], report["settings"] or report["members"]
-    found = [one["score"] for one in ranked if one["score"] is not None]
+    known = [one["score"] for one in ranked if one["score"] is not None]
     alike = sum(not one["told_apart"] for one in ranked[1:])
     cells = [
         run.env_name or run.path.parts[-3],
         f"{correlation(members):.2f}",
         f"{correlation(ranked):.2f}",
         f"{ranked[0]['score']:.1f}",
-        f"{max(found):.1f}",
-        f"{np.mean(found):.1f}",
+        f"{max(known):.1f}",
+        f"{np.mean(known):.1f}",
         f"{len(ranked) - 1 - alike} of {len(ranked) - 1}",
     ]
     return f"| {' | '.join(cells)} |"
