@@ -193,8 +193,17 @@ def test_xql_finds_beta_on_own_data_unless_it_is_given(given):
     nats = [chosen.values["beta_nats"]]
     for more in ({"beta": 0.5}, {"sweep": "beta=1,2"}, {"ramp": "beta=2:1"}, {"beta": 0.5, "beta_nats": 2.0}):
         nats.append(resolved(settings_from(chosen, {**data, **more})).values["beta_nats"])
-    assert nats == [0.5, 0.0, 0.0, 0.0, 2.0]
+    assert nats == [1.0, 0.0, 0.0, 0.0, 2.0]
     assert chosen.values["clip_rule"] == "saturate"
+
+
+@pytest.mark.parametrize("given", OWN)
+def test_on_own_data_xql_and_iql_differ_in_the_loss_of_v_alone(given):
+    of_loss = {"beta", "beta_nats", "clip", "clip_rule", "loss", "expectile"}
+    xql, iql = (choose_config(Offline, method, **given).values for method in ("xql", "iql"))
+    others = {name: value for name, value in xql.items() if name not in of_loss}
+    assert others == {name: value for name, value in iql.items() if name not in of_loss}
+    assert (others["layer_norm"], others["policy_nats"]) == (True, 0.3)
 
 
 @pytest.mark.parametrize("method", ["xsac", "xtd3"])
@@ -283,7 +292,7 @@ def test_what_a_file_changes_counts_as_chosen(tmp_path):
     assert value.choices == {"beta": FILE, "dataset": USER}
     assert (sources_of(value)["beta"], sources_of(value)["clip_rule"]) == ("config file", "suite")
     value = resolved(settings_from(chosen_by(tmp_path, Offline, "own", "pass", **own), own))
-    assert (value.values["beta_nats"], sources_of(value)["beta"]) == (0.5, "default")
+    assert (value.values["beta_nats"], sources_of(value)["beta"]) == (1.0, "default")
     for edit, online in ((seven, ""), ("pass", " beta=5:2")):
         file = chosen_by(tmp_path, Finetune, "pointmaze", edit, **maze)
         value = resolved(settings_from(file, {**maze, "max_steps": 5}))
