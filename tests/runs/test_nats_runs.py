@@ -74,7 +74,7 @@ def test_a_found_beta_goes_on_from_where_the_data_left_it(data):
 
 
 def test_the_unit_of_the_rewards_does_not_matter_where_beta_is_found(tmp_path, caplog):
-    """Rewards times 0.01 or 1000 give the same V, beta and divergence; not with a given beta."""
+    """Rewards times 0.01 or 1000 give the same V, beta, divergence and loss of Q; not if left unscaled."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(64, 3)).astype(np.float32)
     data = {"observations": rows, "next_observations": np.roll(rows, -1, axis=0)}
@@ -94,7 +94,8 @@ def test_the_unit_of_the_rewards_does_not_matter_where_beta_is_found(tmp_path, c
             **settings | given,
         )
         row = metrics_of(run.run)[-1]
-        return [float(row[name]) for name in ("value/v", "value/beta", "actor/divergence")]
+        names = "value/v", "value/beta", "actor/divergence", "critic/loss"
+        return [float(row[name]) for name in names]
 
     unit = last(1.0)
     for factor in (0.01, 1000.0):

@@ -40,8 +40,8 @@ _AFTER_HANDOVER = {
     "xql xql_bellman mxql iql bc": {"online": "actor_lr=1e-5", "acting_temperature": 0.0}
     | {"offline_fraction": 0.9}
 }
-# With your own data: how far V's weights and the policy's are from the data. Without V's layer norm V of states
-# from which nothing is won rises to V of the others, at 1 nat: docs/choosing-beta.md has the measurements.
+# With your own data: how far V's weights and the policy's are from the data. Without V's layer norm V of
+# states from which nothing is won rises to V of the others, at 1 nat: docs/choosing-beta.md.
 _POLICY = {"policy_nats": 0.3}
 IN_NATS: Rows = {
     "in_sample": {**_POLICY, "layer_norm": True},
