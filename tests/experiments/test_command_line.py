@@ -122,6 +122,23 @@ def test_what_has_one_value_is_given_once(read, typed):
     assert read("--dataset=a.npz", "--dataset=b.npz").dataset == ("a.npz", "b.npz")
 
 
+@pytest.mark.parametrize(
+    ("argument", "meant"),
+    [
+        *(("mine.npz", "did you mean --dataset=mine.npz?"), ("beta=2", "did you mean --beta=2?")),
+        ("hopper-medium-v2", "did you mean --env_name=hopper-medium-v2?"),
+        ("lr=2", "flags are --name=value, see --help"),
+    ],
+)
+def test_an_argument_without_a_flag_is_told_the_flag_it_may_be_for(
+    read, tmp_path, monkeypatch, argument, meant
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.npz").touch()
+    with pytest.raises(UserError, match=re.escape(f"unexpected argument '{argument}': {meant}")):
+        read(argument)
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["--print_config"], 128 + signal.SIGPIPE)])
 def test_an_output_that_is_not_read_to_its_end_is_no_error(arguments, code, unbuffered):

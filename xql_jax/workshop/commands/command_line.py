@@ -132,8 +132,18 @@ def by_position(known: Mapping[str, Setting], arguments: Sequence[str]) -> dict[
         if setting.positional:
             values[name], *arguments = arguments
     if arguments:
-        raise UserError(f"unexpected argument {arguments[0]!r}: flags are --name=value, see --help")
+        raise UserError(f"unexpected argument {arguments[0]!r}: {_meant(known, arguments[0])}")
     return values
+
+
+def _meant(known: Mapping[str, Setting], argument: str) -> str:
+    """Says which flag an argument without one may be meant for: a setting, data, or a task."""
+    pair = (
+        argument if "=" in argument else f"{'dataset' if os.path.exists(argument) else 'env_name'}={argument}"
+    )
+    if pair.partition("=")[0] in known and not any(setting.positional for setting in known.values()):
+        return f"did you mean --{pair}?"
+    return "flags are --name=value, see --help"
 
 
 def run(
