@@ -248,6 +248,15 @@ def test_table_6(method, column):
         values = online(method, row["task"].lower().replace(" ", "-")).values
         assert values["beta"] == float(row[column])
         assert (values["clip"], values["clip_rule"]) == (8.0, "both")  # Appendix D.6, and their online code
+        assert values.get("beta_nats", 0.0) == 0.0
+
+
+@pytest.mark.parametrize("task", ["HalfCheetah-v5", "walker-walk", "CartPole-v1"])
+def test_where_the_paper_has_no_beta_xsac_finds_it_and_a_beta_that_is_given_is_kept(task):
+    chosen = choose_config(Online, "xsac", env_name=task)
+    ways = ({}, {"beta": 2.0}, {"sweep": "beta=1,2"}, {"beta_nats": 0.3})
+    values = [resolved(settings_from(chosen, {"env_name": task, **way})).values for way in ways]
+    assert [value["beta_nats"] for value in values] == [0.1, 0.0, 0.0, 0.3]
 
 
 @pytest.mark.parametrize("method", [*OFFLINE, "xql+flow", "iql+mixture", *ONLINE])
