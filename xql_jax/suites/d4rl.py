@@ -41,12 +41,14 @@ _AFTER_HANDOVER = {
     | {"offline_fraction": 0.9}
 }
 # With your own data: how far V's weights and the policy's are from the data. Without V's layer norm V of
-# states from which nothing is won rises to V of the others, at 1 nat: docs/choosing-beta.md.
+# states from which nothing is won rises to V of the others, at 1 nat. XQL's nats and IQL's expectile have the
+# largest mean score on the same two files: docs/choosing-beta.md.
 _POLICY = {"policy_nats": 0.3}
 IN_NATS: Rows = {
     "in_sample": {**_POLICY, "layer_norm": True},
     "awac onestep": _POLICY,
     "xql": {"beta_nats": 1.0, "clip_rule": "saturate"},
+    "iql": {"expectile": 0.98},
 }
 LOCOMOTION_VALUES = Values(
     rows={
