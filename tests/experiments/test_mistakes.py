@@ -19,7 +19,7 @@ CONFIGS = {  # by name of the file, what is in it
 MISTAKES = """
 # flags
 train --num_seed=2 => num_seed | num_seeds
-train hopper-medium-v2 => 'hopper-medium-v2' | --name=value
+train hopper-medium-v2 => 'hopper-medium-v2' | did you mean --env_name=hopper-medium-v2?
 figures --out=a => --out: unknown setting; nearest known: output
 # environments
 train --env_name=pointmaze-umaz-v0 => 'pointmaze-umaz-v0' | umaze-v0
