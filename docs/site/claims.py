@@ -70,6 +70,7 @@ TASKS = {
     "antmaze-large": Task("antmaze-large", 200_000, ("antmaze-large-diverse/{}",)),
     **{task: Task(task, 100_000, (f"{task}/{{}}",)) for task in ONLINE},
     **{f"alone-{file}": Task(file, 20_000, (f"files-alone/{file}_{{}}",)) for file in ALONE},
+    "alone-antmaze": Task("antmaze-medium", 20_000, ("files-alone/antmaze_{}",)),
     **{f"tuning-{file}": Task(file, 20_000, (f"files-alone-tuning/{file}_{{}}",)) for file in COMPARED_ON},
     "betas": Task("point maze", 10_000, ("stability/pointmaze-umaze-v0/{}",)),
 }
