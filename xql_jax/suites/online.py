@@ -12,7 +12,7 @@ from xql_jax.suites.d4rl import IN_NATS, LOCOMOTION_VALUES
 # the methods' defaults. Values that it does not print are from the authors' code. SAC has the value network
 # of the paper's baseline; `--nouses_value_network` removes it. `small` is for a laptop's CPU; TD3's networks
 # are small already.
-_FIXED = {"beta_nats": 0.0}
+_FIXED = {"beta_nats": 0.0}  # the paper has beta
 ONLINE_VALUES = Values(
     rows={
         "sac xsac": {"batch_size": 1024, "warmup_steps": 5_000},

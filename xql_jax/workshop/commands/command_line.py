@@ -138,9 +138,8 @@ def by_position(known: Mapping[str, Setting], arguments: Sequence[str]) -> dict[
 
 def _meant(known: Mapping[str, Setting], argument: str) -> str:
     """Says which flag an argument without one may be meant for: a setting, data, or a task."""
-    pair = (
-        argument if "=" in argument else f"{'dataset' if os.path.exists(argument) else 'env_name'}={argument}"
-    )
+    name = "dataset" if os.path.exists(argument) else "env_name"
+    pair = argument if "=" in argument else f"{name}={argument}"
     if pair.partition("=")[0] in known and not any(setting.positional for setting in known.values()):
         return f"did you mean --{pair}?"
     return "flags are --name=value, see --help"
