@@ -12,7 +12,6 @@ from xql_jax.suites.d4rl import IN_NATS, LOCOMOTION_VALUES
 # the methods' defaults. Values that it does not print are from the authors' code. SAC has the value network
 # of the paper's baseline; `--nouses_value_network` removes it. `small` is for a laptop's CPU; TD3's networks
 # are small already.
-_FIXED = {"beta_nats": 0.0}  # the paper has beta
 ONLINE_VALUES = Values(
     rows={
         "sac xsac": {"batch_size": 1024, "warmup_steps": 5_000},
@@ -27,15 +26,15 @@ ONLINE_VALUES = Values(
             | {"entropy_coef_lr": 1e-3, "batch_size": 256},
             "all": {"warmup_steps": 1_000},
         },
-        "cheetah-run": {"xsac": {"beta": 2.0, **_FIXED}, "xtd3": {"beta": 5.0}, "xtd3_dq": {"beta": 4.0}},
-        "walker-run": {"xsac": {"beta": 1.0, **_FIXED}, "xtd3": {"beta": 2.0}, "xtd3_dq": {"beta": 4.0}},
+        "cheetah-run": {"xsac": {"beta": 2.0}, "xtd3": {"beta": 5.0}, "xtd3_dq": {"beta": 4.0}},
+        "walker-run": {"xsac": {"beta": 1.0}, "xtd3": {"beta": 2.0}, "xtd3_dq": {"beta": 4.0}},
         "hopper-hop": {
-            "xsac": {"beta": 2.0, **_FIXED},
+            "xsac": {"beta": 2.0},
             "xtd3": {"beta": 2.0},
             "xtd3_dq": {"beta": 3.0},
             "td3 td3_dq xtd3 xtd3_dq": {"exploration_noise": 0.05},
         },
-        "quadruped-run": {"xsac": {"beta": 5.0, **_FIXED}, "xtd3": {"beta": 5.0}, "xtd3_dq": {"beta": 20.0}},
+        "quadruped-run": {"xsac": {"beta": 5.0}, "xtd3": {"beta": 5.0}, "xtd3_dq": {"beta": 20.0}},
     },
 )
 
