@@ -206,6 +206,31 @@ def test_on_own_data_xql_and_iql_differ_in_the_loss_of_v_alone(given):
     assert (others["layer_norm"], others["policy_nats"]) == (True, 0.3)
 
 
+@pytest.mark.parametrize("given", OWN)
+def test_on_own_data_every_policy_that_clones_by_weights_has_the_same_nats(given):
+    nats = {method: choose_config(Offline, method, **given).values.get("policy_nats") for method in OFFLINE}
+    weighted = {method for method, value in nats.items() if value is not None}
+    assert weighted >= {
+        *["xql", "iql", "sql", "eql", "mxql", "qql", "dvl_chi2", "dvl_tv", "xql_bellman", "awac", "onestep"]
+    }
+    assert {nats[method] for method in weighted} == {0.3}
+
+
+@pytest.mark.parametrize("method", ["xql", "iql", "bc"])
+def test_config_own_takes_a_task_as_if_nothing_were_known_of_its_data(method):
+    """All values are those of the task's file alone; other suites' are refused, as they know the task."""
+    maze = {"env_name": "pointmaze-umaze-v0"}
+    alone = resolved(
+        settings_from(choose_config(Offline, method, dataset="maze.hdf5"), {"dataset": "maze.hdf5"})
+    )
+    as_own = resolved(settings_from(choose_config(Offline, method, config="own", **maze), maze))
+    assert as_own.learner == alone.learner
+    assert (as_own.batch_size, as_own.unit_rewards) == (alone.batch_size, alone.unit_rewards)
+    assert as_own.unit_rewards is (method != "bc")
+    with pytest.raises(UserError, match=r"configs/pointmaze_config\.py, .* or configs/own_config\.py"):
+        choose_config(Offline, method, config="kitchen", **maze)
+
+
 @pytest.mark.parametrize("method", ["xsac", "xtd3"])
 def test_a_beta_that_is_given_is_kept_online(method):
     value = config_by(Online, method, (), Values({"all": {"beta_nats": 1.0}}))

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from xql_jax.learners.nats import HeldScale
-from xql_jax.learners.registry import make_learner
+from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.learners.xql import GumbelFit
 from xql_jax.losses.divergence import batch_divergence, held_weights
 from xql_jax.losses.gumbel import clip_above
 from xql_jax.settings import values_of
-from xql_jax.types import Batch
+from xql_jax.types import Batch, SarsaBatch
 
 B = 256
 
@@ -49,11 +49,15 @@ def test_the_divergence_that_is_wanted_is_held_whatever_the_distribution(nats, d
         np.testing.assert_allclose(metrics["scale"], np.sqrt(0.5 / nats), rtol=0.05)
 
 
-@pytest.mark.parametrize("unit", [0.1, 1.0, 10.0])
-def test_beta_is_in_the_unit_of_the_rewards(unit):
+@pytest.mark.parametrize(("unit", "v_updates"), [(0.1, 1), (1.0, 1), (1.0, 3), (10.0, 1)])
+def test_beta_is_in_the_unit_of_the_rewards(unit, v_updates):
     """Q ~ N(0, unit^2) in one state: beta is unit / sqrt(2 eps), and V = unit^2 / (2 beta)."""
     fit = GumbelFit(
-        beta_nats=0.125, clip_rule=clip_above, value_lr=3e-3 * max(unit, 0.5), value_hidden_dims=()
+        beta_nats=0.125,
+        clip_rule=clip_above,
+        value_lr=3e-3 * max(unit, 0.5),
+        value_hidden_dims=(),
+        v_updates=v_updates,
     )
     observations = jnp.ones((B, 1))
     value = fit.init(jax.random.key(1), observations)
@@ -79,6 +83,10 @@ def test_without_nats_beta_is_the_given_one_and_nats_begin_there():
         assert metrics["value/beta"] == np.float32(given)
     _, metrics = GumbelFit(beta_nats=0.25, value_hidden_dims=()).follow(value, targets, 0 * targets)
     np.testing.assert_allclose(metrics["value/beta"], 0.3, rtol=1e-6)
+
+
+def holds_nats(method):
+    return "policy_nats" in values_of(make_learner(method))
 
 
 def advantages_of(kind):
@@ -118,16 +126,17 @@ def test_the_better_half_alone_is_a_divergence_of_log_two():
     assert capped.max() == 1.5
 
 
-@pytest.mark.parametrize("method", ["xql", "iql", "sql", "eql", "mxql", "qql", "dvl_tv", "iql+weighted_flow"])
+@pytest.mark.parametrize("method", [*filter(holds_nats, OFFLINE), "iql+weighted_flow"])
 def test_every_policy_that_clones_by_weights_holds_its_nats(method):
     """Whatever fits V, and whatever the rewards' unit."""
     known = values_of(make_learner(method))
-    small = {f"{of}_hidden_dims": (16,) for of in ("actor", "critic", "value")}
+    small = {name: (16,) for name in known if name.endswith("_hidden_dims")}
     draw = np.random.default_rng(0).normal
     for unit in (0.01, 100.0):
         learner = make_learner(method, {**small, "policy_nats": 0.3})
         rows = [jnp.asarray(draw(size=(B, size)), jnp.float32) for size in (3, 2, 1, 1, 3)]
         data = Batch(rows[0], jnp.clip(rows[1], -1, 1), unit * rows[2][:, 0], 0 * rows[3][:, 0], rows[4])
+        data = SarsaBatch(*data, next_actions=data.actions) if learner.batch_type is SarsaBatch else data
         state = learner.init(jax.random.key(0), data.observations, data.actions)
         _, metrics = jax.jit(learner.update)(state, data, jax.random.key(1))
         np.testing.assert_allclose(metrics["actor/divergence"], 0.3, rtol=0.03)

@@ -99,6 +99,19 @@ def test_success_has_wilsons_interval_in_a_table_and_in_the_csv(tmp_path):
     assert [bc[name] for name in names] == ["", "", ""]
 
 
+def test_what_left_parts_runs_in_which_it_had_an_effect(tmp_path):
+    """A policy followed `policy_sharpness` where beta was found; where it was given, it stood there idle."""
+    for task, nats in (("kitchen-complete-v0", 0.25), ("pen-human-v0", 0.0)):
+        for seed, sharpness, score in ((0, 0.5, 10.0), (1, 6.0, 90.0)):
+            write_run(tmp_path, task, "xql", {seed: [score]}, beta_nats=nats, policy_sharpness=sharpness)
+    told = {(one.dataset, one.method): one.last for one in scores_in(tmp_path)}
+    assert told == {
+        ("kitchen-complete-v0", "xql policy_sharpness=0.5"): (10.0,),
+        ("kitchen-complete-v0", "xql policy_sharpness=6"): (90.0,),
+        ("pen-human-v0", "xql"): (10.0, 90.0),
+    }
+
+
 def test_settings_of_a_sweep_are_rows(tmp_path):
     """With one column each; in LaTeX all lines have as many cells as the head declares."""
     grid = [(seed, beta, tau) for seed in (0, 1) for beta in (0.5, 10.0, 2.0) for tau in (0.1, 0.2)]

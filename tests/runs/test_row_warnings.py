@@ -161,12 +161,34 @@ def test_a_policy_that_clones_or_follows_few_rows_is_told(caplog, nats, told):
 
 
 @pytest.mark.parametrize(("weight", "told"), [(0.4, "too high"), (1.9, ""), (2.1, "too low")])
-def test_a_v_that_is_no_soft_maximum_is_told(caplog, weight, told):
-    """The mean of exp((Q - V) / beta) is 1 at the minimum of the loss, whatever beta is."""
-    watch = watch_weights(make_members([0], {}), 1_000)
-    watch(100, {"value/weight_mean": [weight]})  # too early
+@pytest.mark.parametrize(("method", "fit", "column"), [("xql", "V", "value"), ("xtd3", "Q", "critic")])
+def test_a_fit_that_is_no_soft_maximum_is_told(caplog, weight, told, method, fit, column):
+    """The mean of exp((target - fit) / beta) is 1 at the minimum of the loss, whatever beta is."""
+    watch = watch_weights(make_learner(method, {"beta_nats": 0.1}), make_members([0], {}), 1_000)
+    watch(100, {f"{column}/weight_mean": [weight]})  # too early
     assert not warnings_of(caplog, "")
     for step in (200, 300):
-        watch(step, {"value/weight_mean": [weight]})
+        watch(step, {f"{column}/weight_mean": [weight]})
     assert len(warnings_of(caplog, "")) == bool(told)
-    assert told in caplog.text
+    assert (f"so {fit} is {told}" in caplog.text) == bool(told)
+
+
+def test_a_beta_that_is_given_may_lag_and_one_that_is_found_may_not(caplog):
+    """Of a sweep, each member is judged by its own."""
+    watch = watch_weights(make_learner("xql"), make_members([0], {"beta_nats": [0.0, 0.5]}), 1_000)
+    watch(500, {"value/weight_mean": [9.0, 9.0]})
+    (warning,) = warnings_of(caplog, "")
+    assert warning.startswith("seed 0, beta_nats=0.5: ")
+
+
+@pytest.mark.parametrize(("method", "is_told"), [("brac_p", False), ("awac", True)])
+def test_only_weights_are_judged_as_weights(tmp_path, caplog, monkeypatch, method, is_told):
+    """`actor/divergence` of BRAC is the one from its clone, which may be large, and no setting holds it."""
+    write_dataset(tmp_path / "data.npz")
+    monkeypatch.setattr("xql_jax.training.row_warnings.SINGLE_ROWS", -1.0)  # so that all are beyond it
+    monkeypatch.setattr("xql_jax.training.row_warnings.CLONING", -2.0)
+    given = {"warm_start": 0.0} if method == "brac_p" else {}
+    settings = {"config": small(method, **given), "eval_episodes": 0, "max_steps": 6, "top_returns": 1.0}
+    run = train_run(offline_settings(tmp_path, **settings))
+    assert "actor/divergence_mean" in run.files.metrics.read_text()
+    assert bool(warnings_of(caplog, "the policy's weights are")) is is_told

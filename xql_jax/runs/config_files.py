@@ -152,14 +152,15 @@ def _config_of_file(
 
 
 def _check_suite(suite: str, task: Task | None, kind: type[Training]) -> None:
-    """Raises UserError if a file is for another suite than the task's."""
+    """Raises UserError if a file is for another suite than the task's, and not for data of one's own."""
     if not task or issubclass(kind, Online) or task.suite.takes_any_config:
         return
-    wanted = file_for_suite(task.suite.name)
-    if file_for_suite(suite) != wanted:
+    wanted, own = file_for_suite(task.suite.name), file_for_suite(OWN.name)
+    if file_for_suite(suite) not in (wanted, own):
         raise UserError(
             f"--config is for {suite}, and {task.name} is of the suite {task.suite.name}: give "
-            f"configs/{wanted}, or in a file of your own config_of(text, {task.suite.name!r})"
+            f"configs/{wanted}, in a file of your own config_of(text, {task.suite.name!r}), or "
+            f"configs/{own}, as if nothing were known of the data"
         )
 
 

@@ -115,6 +115,12 @@ def _neutral_of_method(method: str) -> Json:
         return {}
 
 
+def _without_what_left(config: Json) -> Json:
+    """Returns a recorded config without hyperparameters that left, unless they had an effect."""
+    has_effect = bool(config.get("beta_nats"))  # with it a policy followed beta
+    return {name: value for name, value in config.items() if has_effect or name not in LEFT}
+
+
 class Run:
     """A run in its folder; see `load_run`. What is not in config.json is read when it is first asked for.
 
@@ -161,9 +167,7 @@ class Run:
 
         A hyperparameter that left is not in it, if it had no effect.
         """
-        changing, config = KINDS[self.kind].changing, self.identity["config"]
-        if not config.get("beta_nats"):  # with it a policy followed beta
-            config = {name: value for name, value in config.items() if name not in LEFT}
+        changing, config = KINDS[self.kind].changing, _without_what_left(self.identity["config"])
         with contextlib.suppress(UserError):  # the value of a user's own method may not be known here
             if self.identity.get(changing):
                 return self.identity | {"config": config, changing: as_recorded(self.training.ramps)}
@@ -180,7 +184,8 @@ class Run:
         values = neutral_values(KINDS[self.kind])
         recorded = {**self.identity_now, "max_steps": self.max_steps}
         values |= {name: value for name, value in recorded.items() if name not in NO_SETTINGS}
-        values |= {f"config.{name}": value for name, value in self.hyperparameters.items()}
+        of_method = {**_neutral_of_method(self.method), **_without_what_left(self.record["config"])}
+        values |= {f"config.{name}": value for name, value in of_method.items()}
         if "checkpoint" in values:  # its seeds are no setting
             values["checkpoint"] = {**values["checkpoint"], "run": self.record["checkpoint_settings"]}
         widths = [name for name in values if name.endswith("_hidden_dims")]

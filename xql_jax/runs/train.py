@@ -24,6 +24,7 @@ from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import RunData, load_data
 from xql_jax.runs.summary import summarize, summarize_finetuning
 from xql_jax.runs.varied import fields_of
+from xql_jax.settings import values_of
 from xql_jax.suites.tasks import Task
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import RowCallback, Trainers, TrainingLoop
@@ -195,9 +196,10 @@ def _loop(
     watches = [
         *trainers.watches,
         watch_divergence(members, settings.batch_size),
-        watch_policy(members, steps),
+        watch_weights(settings.learner, members, steps),
     ]
-    watches += [watch_weights(members, steps)] if min(settings.nats) > 0 else []
+    if "policy_nats" in values_of(settings.learner):  # others' `actor/divergence` is of no weights
+        watches.append(watch_policy(members, steps))
     loggers: list[WandbLogger] = []
     if settings.wandb:
         names, identity = [member.name for member in members], identity_of(settings)

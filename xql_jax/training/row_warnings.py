@@ -101,23 +101,30 @@ def watch_policy(members: Sequence[Member], max_steps: int) -> RowCallback:
     return watch
 
 
-def watch_weights(members: Sequence[Member], max_steps: int) -> RowCallback:
-    """Returns a callback that warns once of each member whose V is no soft maximum of Q.
+def watch_weights(learner: Part, members: Sequence[Member], max_steps: int) -> RowCallback:
+    """Returns a callback that warns once of each member whose V, or X-TD3's Q, is no soft maximum.
 
-    It is for runs in which every member finds its beta: V may lag behind Q, or follow few rows.
+    It is for members that find their beta: the fit may lag behind its targets, or follow few rows.
     """
-    warned: set[str] = set()
+    of_all = values_of(learner).get("beta_nats", 0.0)
+    warned = {one.name for one in members if not one.hyperparameters.get("beta_nats", of_all)}
 
     def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
-        weights = columns.get("value/weight_mean", [math.nan] * len(members))
+        fit, targets, name = (
+            ("Q", "target", "critic") if "critic/weight_mean" in columns else ("V", "Q", "value")
+        )
+        weights = columns.get(f"{name}/weight_mean", [math.nan] * len(members))
         least, most = RIGHT_WEIGHT
         for member, weight in zip(members, weights, strict=True):
             is_wrong = math.isfinite(weight) and not least <= weight <= most
             if is_wrong and step >= SETTLED * max_steps and member.name not in warned:
                 warned.add(member.name)
-                where = "too low: it lags behind Q" if weight > most else "too high: few rows pull it up"
+                where = (
+                    f"too low: it lags behind {targets}" if weight > most else "too high: few rows pull it up"
+                )
                 LOG.warning(
-                    f"{member}: the mean of exp((Q - V) / beta) is {weight:.2g} instead of 1, so V is {where}"
+                    f"{member}: the mean of exp(({targets} - {fit}) / beta) is {weight:.2g} instead of 1, so "
+                    f"{fit} is {where}"
                 )
 
     return watch
