@@ -19,8 +19,8 @@ from xql_jax.runs.load import Run, load_run
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "nats.csv"
 LOSSES = ("clip_rule", "critic_loss")
-OWN = ("beta_nats", "policy_sharpness", "given_beta", "reward_scale")
-SETTINGS = ("task", "updates", "method", *LOSSES, *OWN)
+OF_METHOD = (*LOSSES, "layer_norm", "beta_nats", "policy_nats", "policy_sharpness")  # the last: older runs
+SETTINGS = ("task", "updates", "method", *OF_METHOD, "given_beta", "reward_scale")
 COLUMNS = (*SETTINGS, "seed", "score", "beta", "divergence")
 Row = dict[str, str]
 
@@ -32,13 +32,13 @@ def rows_of(run: Run) -> Iterator[Row]:
         for file in (run.files.evaluations, run.files.metrics)
     )
     for member, score, metric in zip(run.members, scores, metrics, strict=True):
-        own = {**run.hyperparameters, **member.hyperparameters}
+        own = {**run.record["config"], **run.hyperparameters, **member.hyperparameters}
         found = {name: metric.results.get(f"value/{name}_mean", "") for name in ("beta", "divergence")}
         values = {
             "task": run.env_name, "updates": run.step, "method": run.method, "seed": member.seed,
             "score": f"{score.results['score']:.1f}", "given_beta": own.get("beta", ""),
             "reward_scale": f"{run.preprocessing.reward_scale:.3g}",
-            **{name: own.get(name, "") for name in (*LOSSES, "beta_nats", "policy_sharpness")},
+            **{name: own.get(name, "") for name in OF_METHOD},
             **{name: f"{value:.3g}" if value else "" for name, value in found.items()},
         }  # fmt: skip
         yield {name: str(values[name]) for name in COLUMNS}

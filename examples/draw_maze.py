@@ -84,7 +84,7 @@ def draw(maze: Maze, values: np.ndarray | None, paths: list[np.ndarray], title: 
         cell = np.ones((POINTS_PER_CELL, POINTS_PER_CELL))
         free = np.ma.masked_where(np.kron(maze.walls, cell) > 0, values)  # walls are no part of the colours
         image = axes.imshow(free, extent=extent, interpolation="nearest")
-        bar = figure.colorbar(image, ax=axes, label="V(s) at rest (reward units)", shrink=0.8)
+        bar = figure.colorbar(image, ax=axes, label="V(s) at rest (training's reward units)", shrink=0.8)
         bar.outline.set_visible(False)
     walls = np.zeros((rows, columns, 4))
     walls[maze.walls] = to_rgba(style.WALL)

@@ -1,4 +1,4 @@
-"""docs/claims.md is what its program makes of docs/results/, and no figure of its tables is typed."""
+"""docs/claims.md is what its program makes of docs/results/; scores without a file are in its template."""
 
 import re
 import runpy

@@ -99,6 +99,6 @@ def test_every_command_runs_as_printed_in_a_bare_clone(tmp_path):
     assert run.returncode == 0, f"{run.stdout[-3_000:]}\n{run.stderr[-3_000:]}"
     assert "Traceback" not in run.stderr
     assert "error:" not in run.stderr
-    assert "done: pointmaze-umaze-v0, xql, 25,000 updates" in run.stdout
+    assert "done: pointmaze-umaze-v0, xql, 20,000 updates" in run.stdout
     pictures = sorted(path.name for path in clone.glob("results/**/*.png"))
     assert {"maze.png", "learning_curve.png", "figure_2.png"} <= set(pictures)

@@ -41,6 +41,15 @@ def test_nats_sweep_and_ramp_like_other_settings(data):
     assert [float(row["value/beta"]) == 100.0 for row in metrics_of(ramped)] == [True, False]
 
 
+@pytest.mark.parametrize("horizon", [{"n_step": 3}, {"action_chunk": 3}], ids=str)
+def test_beta_is_found_over_several_steps_too(data, horizon):
+    """From 100 it falls towards the spread of the sums of rewards, by at most 1% an update."""
+    given = {"config": small("xql", beta=100.0, beta_nats=0.5), "max_steps": 40, "top_returns": 1.0}
+    run = train_run(offline_settings(data, **given, **horizon, eval_episodes=0, log_interval=20))
+    first, last = (float(row["value/beta"]) for row in metrics_of(run))
+    assert 100.0 * 0.99**40 < last < first < 100.0
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -73,8 +82,8 @@ def test_a_found_beta_goes_on_from_where_the_data_left_it(data):
     assert 0.9 * at[0] < at[1] < at[0]
 
 
-def test_the_unit_of_the_rewards_does_not_matter_where_beta_is_found(tmp_path, caplog):
-    """Rewards times 0.01 or 1000 give the same V, beta and divergence; not with a given beta."""
+def last_numbers(place, factor, names, **given):
+    """The last row's numbers of a run on data of one's own, whose rewards are multiplied by the factor."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(64, 3)).astype(np.float32)
     data = {"observations": rows, "next_observations": np.roll(rows, -1, axis=0)}
@@ -84,17 +93,29 @@ def test_the_unit_of_the_rewards_does_not_matter_where_beta_is_found(tmp_path, c
         "terminals": np.zeros(64),
         "timeouts": np.arange(64) % 8 == 7,
     }
+    settings = {"hidden_dims": 8, "batch_size": 16, "max_steps": 40, "log_interval": 40, "save_dir": place}
+    settings |= {"critic_lr": 0.01, "tau": 0.5}
+    run = xql_jax.train(dataset={**data, "rewards": factor * data["rewards"]}, **settings | given)
+    row = metrics_of(run.run)[-1]
+    return [float(row[name]) for name in names]
 
-    settings = {"hidden_dims": 8, "batch_size": 16, "max_steps": 40, "log_interval": 40, "save_dir": tmp_path}
-    settings |= {"value_lr": 0.01, "critic_lr": 0.01, "tau": 0.5}
+
+@pytest.mark.parametrize("method", ["iql", "sql", "awac"])
+def test_the_unit_of_the_rewards_does_not_matter_to_any_method(tmp_path, method):
+    names = ("critic/q", "critic/loss", "actor/divergence")
+    unit = last_numbers(tmp_path, 1.0, names, method=method)
+    for factor in (0.01, 1000.0):
+        np.testing.assert_allclose(last_numbers(tmp_path, factor, names, method=method), unit, rtol=1e-3)
+    as_they_are = {"method": method, "scale_rewards": False}
+    assert not np.allclose(last_numbers(tmp_path, 100.0, names, **as_they_are), unit, rtol=0.1)
+
+
+def test_the_unit_of_the_rewards_does_not_matter_where_beta_is_found(tmp_path, caplog):
+    """Rewards times 0.01 or 1000 give the same V, beta and divergence; not with a given beta."""
 
     def last(factor, **given):
-        run = xql_jax.train(
-            dataset={**data, "rewards": factor * data["rewards"]},
-            **settings | given,
-        )
-        row = metrics_of(run.run)[-1]
-        return [float(row[name]) for name in ("value/v", "value/beta", "actor/divergence")]
+        names = ("value/v", "value/beta", "actor/divergence")
+        return last_numbers(tmp_path, factor, names, value_lr=0.01, **given)
 
     unit = last(1.0)
     for factor in (0.01, 1000.0):

@@ -110,18 +110,18 @@ def watch_weights(learner: Part, members: Sequence[Member], max_steps: int) -> R
     warned = {one.name for one in members if not one.hyperparameters.get("beta_nats", of_all)}
 
     def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
-        fit, targets, name = (
-            ("Q", "target", "critic") if "critic/weight_mean" in columns else ("V", "Q", "value")
-        )
+        fit, targets, name = "V", "Q", "value"
+        if "critic/weight_mean" in columns:  # X-TD3
+            fit, targets, name = "Q", "target", "critic"
         weights = columns.get(f"{name}/weight_mean", [math.nan] * len(members))
         least, most = RIGHT_WEIGHT
         for member, weight in zip(members, weights, strict=True):
             is_wrong = math.isfinite(weight) and not least <= weight <= most
             if is_wrong and step >= SETTLED * max_steps and member.name not in warned:
                 warned.add(member.name)
-                where = (
-                    f"too low: it lags behind {targets}" if weight > most else "too high: few rows pull it up"
-                )
+                where = "too high: few rows pull it up"
+                if weight > most:
+                    where = f"too low: it lags behind {targets}, less so with more updates or fewer nats"
                 LOG.warning(
                     f"{member}: the mean of exp(({targets} - {fit}) / beta) is {weight:.2g} instead of 1, so "
                     f"{fit} is {where}"
