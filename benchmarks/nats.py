@@ -57,11 +57,16 @@ def add_runs(folder: Path) -> None:
     for path in run_folders(folder):
         run = load_run(path)
         if run.status == "finished":
-            rows += [row for row in rows_of(run) if row not in rows]
+            rows += [row for row in rows_of(run) if not any(_is_same(row, other) for other in rows)]
     with RESULTS.open("w", newline="") as lines:
         writer = csv.DictWriter(lines, COLUMNS)
         writer.writeheader()
         writer.writerows(sorted(rows, key=lambda row: [row[name] for name in COLUMNS]))
+
+
+def _is_same(row: Row, stored: Row) -> bool:
+    """Whether a stored row, which may lack later columns, is this one."""
+    return all(row[name] == value for name, value in stored.items() if value)
 
 
 def table() -> str:

@@ -84,6 +84,22 @@ def test_seeds_of_several_files_count_once():
     assert len(scores("xql_rescaled:0.2", "betas")) == 3
 
 
+def test_the_best_of_several_values_is_taken_on_the_seeds_that_all_have(monkeypatch):
+    """On all seeds `a` would be the best with a mean of 5, on seeds 0 and 1 `b` is."""
+    runs = {"a": {0: 1.0, 1: 1.0, 2: 13.0}, "b": {0: 2.0, 1: 4.0}, "c": {1: 1.0, 0: 1.5}}
+    functions = claims["cell"].__globals__
+    monkeypatch.setitem(functions, "of_seeds", lambda method, task: runs[method])
+    monkeypatch.setitem(functions, "GROUPS", {"one": (("maze",), ())})
+    best_ones, best_others = claims["bests"]("maze", "a,b", "c")
+    np.testing.assert_array_equal(best_ones, [2.0, 4.0])
+    np.testing.assert_array_equal(best_others, [1.5, 1.0])
+    (row,) = claims["cell"]("best_rows one a,b c").splitlines()
+    assert row.startswith("| point maze | 1.0 ± 0.0 | 3.0 ± 12.7 | 1.2 ± 3.2 | +1.8 (")
+    assert claims["cell"]("best_holds one a,b c") == "0"
+    runs["b"] = {0: 20.0, 1: 20.1}
+    assert (claims["cell"]("best_holds one a,b c"), claims["cell"]("best_holds one c a,b")) == ("1", "0")
+
+
 def test_differences_have_the_interval_of_welch():
     """Two pairs with variance 2: standard error sqrt(2), 2 degrees of freedom, quantile 4.3027."""
     value, low, high = claims["difference"](np.array([0.0, 2.0]), np.array([10.0, 12.0]))

@@ -217,18 +217,33 @@ def test_on_own_data_every_policy_that_clones_by_weights_has_the_same_nats(given
 
 
 @pytest.mark.parametrize("method", ["xql", "iql", "bc"])
-def test_config_own_takes_a_task_as_if_nothing_were_known_of_its_data(method):
-    """All values are those of the task's file alone; other suites' are refused, as they know the task."""
-    maze = {"env_name": "pointmaze-umaze-v0"}
-    alone = resolved(
-        settings_from(choose_config(Offline, method, dataset="maze.hdf5"), {"dataset": "maze.hdf5"})
-    )
-    as_own = resolved(settings_from(choose_config(Offline, method, config="own", **maze), maze))
+@pytest.mark.parametrize(
+    ("task", "has_unit"),
+    [
+        ("pointmaze-umaze-v0", False),
+        ("kitchen-complete-v0", False),
+        ("cube-single-play-singletask-v0", False),
+        ("hopper-medium-v2", True),  # its returns span 1000
+        ("antmaze-umaze-v2", True),  # its rewards are less 1
+    ],
+)
+def test_config_own_takes_a_task_as_its_file_alone(method, task, has_unit):
+    file, named = {"dataset": "mine.hdf5"}, {"env_name": task}
+    alone = resolved(settings_from(choose_config(Offline, method, **file), file))
+    as_own = resolved(settings_from(choose_config(Offline, method, config="own", **named), named))
     assert as_own.learner == alone.learner
-    assert (as_own.batch_size, as_own.unit_rewards) == (alone.batch_size, alone.unit_rewards)
-    assert as_own.unit_rewards is (method != "bc")
-    with pytest.raises(UserError, match=r"configs/pointmaze_config\.py, .* or configs/own_config\.py"):
-        choose_config(Offline, method, config="kitchen", **maze)
+    assert as_own.batch_size == alone.batch_size
+    assert alone.unit_rewards is (method != "bc")
+    assert as_own.unit_rewards is (alone.unit_rewards and not has_unit)
+
+
+def test_a_config_of_another_suite_is_refused_even_ones_own_of_no_suite(tmp_path):
+    maze = {"env_name": "pointmaze-umaze-v0"}
+    (tmp_path / "mine.py").write_text(CONFIG.replace('"pointmaze"', '"own"').replace("EDIT", "pass"))
+    for config, suite in (("kitchen", "kitchen"), (str(tmp_path / "mine.py"), "own")):
+        told = rf"^--config is for {suite}, .* give configs/pointmaze_config\.py or configs/own_config\.py; "
+        with pytest.raises(UserError, match=told):
+            choose_config(Offline, "xql", config=config, **maze)
 
 
 @pytest.mark.parametrize("method", ["xsac", "xtd3"])

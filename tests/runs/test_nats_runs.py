@@ -43,7 +43,7 @@ def test_nats_sweep_and_ramp_like_other_settings(data):
 
 @pytest.mark.parametrize("horizon", [{"n_step": 3}, {"action_chunk": 3}], ids=str)
 def test_beta_is_found_over_several_steps_too(data, horizon):
-    """From 100 it falls towards the spread of the sums of rewards, by at most 1% an update."""
+    """It moves, by at most 1% an update, as over single steps."""
     given = {"config": small("xql", beta=100.0, beta_nats=0.5), "max_steps": 40, "top_returns": 1.0}
     run = train_run(offline_settings(data, **given, **horizon, eval_episodes=0, log_interval=20))
     first, last = (float(row["value/beta"]) for row in metrics_of(run))

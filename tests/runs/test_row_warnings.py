@@ -181,6 +181,28 @@ def test_a_beta_that_is_given_may_lag_and_one_that_is_found_may_not(caplog):
     assert warning.startswith("seed 0, beta_nats=0.5: ")
 
 
+@pytest.mark.parametrize(
+    ("own", "values", "handover", "told_at"),
+    [
+        (0.0, (0.5, 0.1), None, 200),  # found all the time
+        (0.5, (0.0, 0.5), None, 600),  # from the second half on
+        (0.5, (0.5, 0.0), None, 200),  # until the end
+        (0.0, (0.5, 0.5), 500, 600),  # from the hand-over on
+        (0.5, (0.0, 0.0), 400, 200),  # until then
+        (0.0, (0.0, 0.0), 400, None),
+    ],
+)
+def test_a_beta_is_judged_while_it_is_found(caplog, own, values, handover, told_at):
+    ramp = Ramp("beta_nats", values, (499.0, 500.0))
+    learner, members = make_learner("xql", {"beta_nats": own}), make_members([0], {})
+    watch = watch_weights(learner, members, 1_000, [ramp], handover)
+    steps = []
+    for step in (100, 200, 400, 600, 1_000):
+        watch(step, {"value/weight_mean": [9.0]})
+        steps += [step] * bool(warnings_of(caplog, ""))
+    assert (steps or [None])[0] == told_at
+
+
 @pytest.mark.parametrize(("method", "is_told"), [("brac_p", False), ("awac", True)])
 def test_only_weights_are_judged_as_weights(tmp_path, caplog, monkeypatch, method, is_told):
     """`actor/divergence` of BRAC is the one from its clone, which may be large, and no setting holds it."""

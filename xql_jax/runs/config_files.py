@@ -132,7 +132,7 @@ def _config_of_file(
     """
     file = config_in(path, method, *tags)
     check_method(file.method, kind)
-    _check_suite(file.suite, task, kind)
+    _check_suite(file.suite, path, task, kind)
     plain, origin = values_in(kind, file), as_written(str(path)).removeprefix(f"{located('.')}/")
     rows = _values_of_suite(file.suite)
     layers = layers_of(kind, file.method, tags, rows)
@@ -151,16 +151,16 @@ def _config_of_file(
     return Config(kind, file.method, layers, file.suite, origin)
 
 
-def _check_suite(suite: str, task: Task | None, kind: type[Training]) -> None:
-    """Raises UserError if a file is for another suite than the task's, and not for data of one's own."""
+def _check_suite(suite: str, path: Path, task: Task | None, kind: type[Training]) -> None:
+    """Raises UserError if a file is for another suite than the task's, and is not `--config=own`."""
     if not task or issubclass(kind, Online) or task.suite.takes_any_config:
         return
     wanted, own = file_for_suite(task.suite.name), file_for_suite(OWN.name)
-    if file_for_suite(suite) not in (wanted, own):
+    if file_for_suite(suite) != wanted and path.name != own:
+        known = " or ".join(f"configs/{name}" for name in dict.fromkeys((wanted, own)))
         raise UserError(
-            f"--config is for {suite}, and {task.name} is of the suite {task.suite.name}: give "
-            f"configs/{wanted}, in a file of your own config_of(text, {task.suite.name!r}), or "
-            f"configs/{own}, as if nothing were known of the data"
+            f"--config is for {suite}, and {task.name} is of the suite {task.suite.name}: give {known}; a "
+            f"file of your own calls config_of(text, {task.suite.name!r})"
         )
 
 

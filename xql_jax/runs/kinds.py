@@ -244,7 +244,7 @@ class FromData(Training, PreprocessingSettings):
     def unit_rewards(self) -> bool:
         """Whether rewards are divided by their root mean square.
 
-        So it is for every method that learns from rewards, unless the task's suite or --checkpoint's run says
+        So it is for every method with a Q or V, unless the task's suite or --checkpoint's run says
         their unit, or the values are of a suite in whose rewards they are, and not all members find beta.
         """
         suite = self.task.suite if self.task else None

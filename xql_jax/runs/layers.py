@@ -131,14 +131,15 @@ def _row(
         if not (is_in_sample or who == "all" or names & {method, name, like}):
             continue
         is_for_others = who == "in_sample" or (is_users and not names & {method, name})
-        laid = with_every_width(row, known)
+        laid = {
+            field: value
+            for field, value in with_every_width(row, known).items()
+            if field in known and not (is_for_others and field in own)
+        }
+        if "online" in laid:  # a row may be for methods with other hyperparameters, too
+            laid["online"] = joined(pair for pair in fields_of(laid["online"]) if pair[0] in known)
         # As between layers (`switched_off`): a chosen `beta` ends an earlier row's `beta_nats`.
-        made = {field: value for field, value in made.items() if known[field].finds not in laid}
-        for field, value in laid.items():
-            if field in known and not (is_for_others and field in own):
-                made[field] = value
-                if field == "online":  # a row may be for methods with other hyperparameters, too
-                    made[field] = joined(pair for pair in fields_of(value) if pair[0] in known)
+        made = {field: value for field, value in made.items() if known[field].finds not in laid} | laid
     return made
 
 

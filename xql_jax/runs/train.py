@@ -196,7 +196,7 @@ def _loop(
     watches = [
         *trainers.watches,
         watch_divergence(members, settings.batch_size),
-        watch_weights(settings.learner, members, steps),
+        watch_weights(settings.learner, members, steps, settings.ramps, settings.schedule.handover),
     ]
     if "policy_nats" in values_of(settings.learner):  # others' `actor/divergence` is of no weights
         watches.append(watch_policy(members, steps))

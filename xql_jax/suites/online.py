@@ -61,9 +61,9 @@ _GYMNASIUM = Suite(
     scales_rewards=True,
 )
 
-# The unit of your rewards is unknown. So rewards have a root mean square of 1 for every method, XQL finds its
-# `beta` by a divergence of V's weights, and every policy that clones by weights has the same divergence from
-# the data. A --beta or --awr_temperature of the user's is kept: docs/choosing-beta.md.
+# The unit of your rewards is unknown. So rewards have a root mean square of 1 for methods with a Q or V, XQL
+# finds its `beta` by a divergence of V's weights, and every policy that clones by weights has the same
+# divergence from the data. A --beta or --awr_temperature of the user's is kept: docs/choosing-beta.md.
 _OWN_VALUES = Values({"all": {"scale_rewards": True}, **IN_NATS})
 OWN = Suite(  # users' own environments, and other packages', which Gymnasium makes
     "own",

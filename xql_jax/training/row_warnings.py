@@ -9,7 +9,7 @@ import numpy as np
 from xql_jax.learners.method import Part
 from xql_jax.settings import values_of
 from xql_jax.training.loop import RowCallback
-from xql_jax.training.members import Member, Ramp
+from xql_jax.training.members import Member, Ramp, ramped
 
 LOG = logging.getLogger(__name__)
 NEEDED = "it needs a larger beta, which --beta_nats=0.1 finds"
@@ -101,22 +101,35 @@ def watch_policy(members: Sequence[Member], max_steps: int) -> RowCallback:
     return watch
 
 
-def watch_weights(learner: Part, members: Sequence[Member], max_steps: int) -> RowCallback:
+def watch_weights(
+    learner: Part,
+    members: Sequence[Member],
+    max_steps: int,
+    ramps: Sequence[Ramp] = (),
+    handover: int | None = None,
+) -> RowCallback:
     """Returns a callback that warns once of each member whose V, or X-TD3's Q, is no soft maximum.
 
     It is for members that find their beta: the fit may lag behind its targets, or follow few rows.
+
+    Args:
+        ramps: hyperparameters that change with the step, in fine-tuning from the hand-over on.
+        handover: the updates before the first step of fine-tuning; None in other trainings.
     """
-    of_all = values_of(learner).get("beta_nats", 0.0)
-    warned = {one.name for one in members if not one.hyperparameters.get("beta_nats", of_all)}
+    warned: set[str] = set()
 
     def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
+        since = step - (handover or 0)
+        now = learner if handover is not None and since <= 0 else ramped(learner, ramps, since)
+        of_all = values_of(now).get("beta_nats", 0.0)
         fit, targets, name = "V", "Q", "value"
         if "critic/weight_mean" in columns:  # X-TD3
             fit, targets, name = "Q", "target", "critic"
         weights = columns.get(f"{name}/weight_mean", [math.nan] * len(members))
         least, most = RIGHT_WEIGHT
         for member, weight in zip(members, weights, strict=True):
-            is_wrong = math.isfinite(weight) and not least <= weight <= most
+            is_found = member.hyperparameters.get("beta_nats", of_all) > 0.0
+            is_wrong = is_found and math.isfinite(weight) and not least <= weight <= most
             if is_wrong and step >= SETTLED * max_steps and member.name not in warned:
                 warned.add(member.name)
                 where = "too high: few rows pull it up"
