@@ -44,7 +44,11 @@ class Task(NamedTuple):
 
 ONLINE = ("cheetah-run", "walker-run")
 COMPARED_ON = ("maze", "relocate", "kitchen")  # files on which values of V's nats were compared
-ALONE = ("maze", "relocate", "hammer", "pen", "kitchen", "halfcheetah", "walker2d")  # files without a task
+ALONE = {  # files without a task
+    "maze": "point maze", "relocate": "relocate", "hammer": "hammer", "pen": "pen",
+    "kitchen": "the kitchen's", "halfcheetah": "halfcheetah's replay", "walker2d": "walker2d's replay",
+}  # fmt: skip
+LARGE = {"antmaze": "AntMaze medium", "cube": "cube, task 2", "scene": "scene, task 1"}  # with three seeds
 TASKS = {
     "maze": Task("point maze", 30_000, ("pointmaze-umaze-v0/{}", "eight-seeds/pointmaze-umaze-v0_{}")),
     "kitchen": Task("kitchen", 30_000, ("kitchen-complete-v0/{}", "eight-seeds/kitchen-complete-v0_{}")),
@@ -69,8 +73,10 @@ TASKS = {
     "antmaze-medium": Task("antmaze-medium", 200_000, ("antmaze-medium-diverse/{}",), "xql_above_huber"),
     "antmaze-large": Task("antmaze-large", 200_000, ("antmaze-large-diverse/{}",)),
     **{task: Task(task, 100_000, (f"{task}/{{}}",)) for task in ONLINE},
-    **{f"alone-{file}": Task(file, 20_000, (f"files-alone/{file}_{{}}",)) for file in ALONE},
-    "alone-antmaze": Task("antmaze-medium", 20_000, ("files-alone/antmaze_{}",)),
+    **{
+        f"alone-{file}": Task(title, 20_000, (f"files-alone/{file}_{{}}",))
+        for file, title in {**ALONE, **LARGE}.items()
+    },
     **{f"tuning-{file}": Task(file, 20_000, (f"files-alone-tuning/{file}_{{}}",)) for file in COMPARED_ON},
     "betas": Task("point maze", 10_000, ("stability/pointmaze-umaze-v0/{}",)),
 }
@@ -83,6 +89,7 @@ GROUPS = {
     "default": (DEFAULT, ("default", "iql", "bc")),
     "printed": (PRINTED, ("printed", "iql", "bc")),
     "alone": (tuple(f"alone-{file}" for file in ALONE), ("xql", "iql", "bc", "bc_best")),
+    "alone-all": (tuple(f"alone-{file}" for file in (*ALONE, *LARGE)), ("xql", "iql")),
     "online": (ONLINE, ("xsac", "sac", "xtd3", "td3", "xtd3_dq", "td3_dq")),
 }
 
@@ -99,7 +106,13 @@ def by_seed(rows: list[dict[str, str]], step: int) -> dict[int, float]:
 
 
 def scores(method: str, task: str, *, area: bool = False) -> np.ndarray:
-    """Returns f64[seeds], by seed the last score (area: the mean score of all evaluations)."""
+    """Returns f64[seeds], in the order of the seeds; see `of_seeds`."""
+    by_seed = of_seeds(method, task, area=area)
+    return np.array([by_seed[seed] for seed in sorted(by_seed)])
+
+
+def of_seeds(method: str, task: str, *, area: bool = False) -> dict[int, float]:
+    """Returns by seed the last score (area: the mean score of all evaluations)."""
     name, _, beta = method.partition(":")
     where, all_seeds = TASKS[task], {}
     name = {"default": where.default, "printed": where.printed}.get(name, name)
@@ -112,7 +125,7 @@ def scores(method: str, task: str, *, area: bool = False) -> np.ndarray:
         if evaluated[0].keys() & all_seeds.keys():
             raise ValueError(f"{file}: seeds are there twice")
         all_seeds |= {seed: np.mean([of_step[seed] for of_step in evaluated]) for seed in evaluated[0]}
-    return np.array([all_seeds[seed] for seed in sorted(all_seeds)])
+    return all_seeds
 
 
 def at(file: str, step: int | None = None, **chosen: str) -> np.ndarray:
@@ -228,6 +241,34 @@ def holds(group: str, one: str, other: str) -> str:
     return str(sum(difference(*pair)[1] > 0 for pair in pairs(group, one, other)))
 
 
+def on_common_seeds(methods: str, task: str) -> dict[str, np.ndarray]:
+    """Returns by method f64[seeds], the scores of the seeds that all of these methods have."""
+    every = {method: of_seeds(method, task) for method in methods.split(",")}
+    common = sorted(set.intersection(*map(set, every.values())))
+    return {method: np.array([by_seed[seed] for seed in common]) for method, by_seed in every.items()}
+
+
+def bests(task: str, *sides: str) -> list[np.ndarray]:
+    """Returns for each side, methods with commas, the scores of the one with the largest mean."""
+    every = on_common_seeds(",".join(sides), task)
+    return [max((every[method] for method in side.split(",")), key=np.mean) for side in sides]
+
+
+def best_holds(group: str, ones: str, others: str) -> str:
+    """On how many tasks the best of the ones is above the best of the others by Welch's interval."""
+    return str(sum(difference(*bests(task, ones, others))[1] > 0 for task in GROUPS[group][0]))
+
+
+def best_rows(group: str, ones: str, others: str) -> str:
+    """A row for each task: the scores of all methods, and the best of the ones less that of the others."""
+    lines = []
+    for task in GROUPS[group][0]:
+        texts = map(interval, on_common_seeds(f"{ones},{others}", task).values())
+        cells = (TASKS[task].title, *texts, gap(*bests(task, ones, others)))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def holm(group: str, one: str, other: str) -> str:
     """On how many tasks it is after Holm's correction for their number."""
     compared = pairs(group, one, other)
@@ -303,6 +344,8 @@ CELLS: dict[str, Callable[..., str]] = {
     # METHOD METHOD TASK: the first less the second, with Welch's interval
     "gap": lambda one, other, task: gap(scores(one, task), scores(other, task)),
     "area_gap": lambda one, other, task: gap(scores(one, task, area=True), scores(other, task, area=True)),
+    "best_rows": best_rows,  # GROUP METHODS METHODS, each with commas
+    "best_holds": best_holds,  # likewise
     "rows": rows,  # TASKS METHODS, each with commas
     # GROUP, GROUP METHOD, GROUP METHOD METHOD
     "tasks": lambda group: str(len(GROUPS[group][0])),

@@ -9,7 +9,7 @@ import numpy as np
 from xql_jax.learners.method import Part
 from xql_jax.settings import values_of
 from xql_jax.training.loop import RowCallback
-from xql_jax.training.members import Member, Ramp, ramped
+from xql_jax.training.members import Member, Ramp
 
 LOG = logging.getLogger(__name__)
 NEEDED = "it needs a larger beta, which --beta_nats=0.1 finds"
@@ -116,12 +116,13 @@ def watch_weights(
         ramps: hyperparameters that change with the step, in fine-tuning from the hand-over on.
         handover: the updates before the first step of fine-tuning; None in other trainings.
     """
-    warned: set[str] = set()
+    own, warned = values_of(learner).get("beta_nats", 0.0), set[str]()
+    of_nats = [ramp for ramp in ramps if ramp.name == "beta_nats"]
 
     def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
         since = step - (handover or 0)
-        now = learner if handover is not None and since <= 0 else ramped(learner, ramps, since)
-        of_all = values_of(now).get("beta_nats", 0.0)
+        is_ramped = of_nats and (handover is None or since > 0)
+        of_all = of_nats[0].at(since) if is_ramped else own
         fit, targets, name = "V", "Q", "value"
         if "critic/weight_mean" in columns:  # X-TD3
             fit, targets, name = "Q", "target", "critic"
