@@ -16,7 +16,7 @@ FINETUNE := $(BIN)/xql-train-finetune --env_name=pointmaze-large-rare-v0 --save_
 .PHONY: help install demo finetune-demo test test-slow test-cluster test-wheel test-release test-all lint update docs docs-serve dist clean
 
 help:
-	@echo "make demo           trains XQL, IQL and BC on a generated maze, about ten minutes; the first time it installs into .venv"
+	@echo "make demo           trains XQL, IQL and BC on a generated maze, about eleven minutes; the first time it installs into .venv"
 	@echo "make finetune-demo  the same, from data to the environment: XQL, IQL and RLPD, about eight minutes"
 	@echo "make install        installs what every task, figure and video needs into .venv; the mazes do without"
 	@echo "make test           runs the quick tests; test-slow the longer ones, test-all also README's installation;"
