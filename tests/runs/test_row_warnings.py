@@ -174,11 +174,20 @@ def test_a_fit_that_is_no_soft_maximum_is_told(caplog, weight, told, method, fit
 
 
 def test_a_beta_that_is_given_may_lag_and_one_that_is_found_may_not(caplog):
-    """Of a sweep, each member is judged by its own."""
+    """Each member of a sweep is judged by its own, until a hand-over that ends it for all."""
     watch = watch_weights(make_learner("xql"), make_members([0], {"beta_nats": [0.0, 0.5]}), 1_000)
     watch(500, {"value/weight_mean": [9.0, 9.0]})
     (warning,) = warnings_of(caplog, "")
     assert warning.startswith("seed 0, beta_nats=0.5: ")
+    caplog.clear()
+    ended = Ramp("beta_nats", (0.0,), (0.0,))
+    watch = watch_weights(
+        make_learner("xql"), make_members([0], {"beta_nats": [0.1, 0.5]}), 1_000, [ended], 300
+    )
+    watch(500, {"value/weight_mean": [9.0, 9.0]})
+    assert not warnings_of(caplog, "")
+    watch(300, {"value/weight_mean": [9.0, 9.0]})
+    assert len(warnings_of(caplog, "")) == 2
 
 
 @pytest.mark.parametrize(

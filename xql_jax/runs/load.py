@@ -184,7 +184,7 @@ class Run:
         values = neutral_values(KINDS[self.kind])
         recorded = {**self.identity_now, "max_steps": self.max_steps}
         values |= {name: value for name, value in recorded.items() if name not in NO_SETTINGS}
-        of_method = {**_neutral_of_method(self.method), **_without_what_left(self.record["config"])}
+        of_method = self.hyperparameters | _without_what_left(self.record["config"])
         values |= {f"config.{name}": value for name, value in of_method.items()}
         if "checkpoint" in values:  # its seeds are no setting
             values["checkpoint"] = {**values["checkpoint"], "run": self.record["checkpoint_settings"]}

@@ -122,14 +122,14 @@ def watch_weights(
     def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
         since = step - (handover or 0)
         is_ramped = of_nats and (handover is None or since > 0)
-        of_all = of_nats[0].at(since) if is_ramped else own
+        ramped = {"beta_nats": of_nats[0].at(since)} if is_ramped else {}  # a sweep's, too, after a hand-over
         fit, targets, name = "V", "Q", "value"
         if "critic/weight_mean" in columns:  # X-TD3
             fit, targets, name = "Q", "target", "critic"
         weights = columns.get(f"{name}/weight_mean", [math.nan] * len(members))
         least, most = RIGHT_WEIGHT
         for member, weight in zip(members, weights, strict=True):
-            is_found = member.hyperparameters.get("beta_nats", of_all) > 0.0
+            is_found = {"beta_nats": own, **member.hyperparameters, **ramped}["beta_nats"] > 0.0
             is_wrong = is_found and math.isfinite(weight) and not least <= weight <= most
             if is_wrong and step >= SETTLED * max_steps and member.name not in warned:
                 warned.add(member.name)
