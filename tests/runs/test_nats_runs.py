@@ -60,15 +60,73 @@ def test_beta_is_found_over_several_steps_too(data, horizon):
         ({"sweep": "beta_nats=0,0.7", "batch_size": 2}, "^beta_nats=0.7: "),
         ({"ramp": "beta_nats=0:0.1", "batch_size": 1}, "^beta_nats=0.1: "),
         ({"beta_nats": 1.3, "batch_size": 4}, None),
-        ({"batch_size": 1, "beta": 1.0}, None),
+        ({"batch_size": 1, "beta": 1.0, "awr_temperature": 1.0}, None),
+        (
+            {"policy_nats": 6},
+            r"^policy_nats=6: minibatches of 256 rows .* larger --batch_size, or --awr_temp",
+        ),
+        ({"batch_size": 1, "beta": 1.0}, "^policy_nats=0.3: minibatches of 1 rows"),
+        ({"method": "iql", "sweep": "policy_nats=0.1,3", "batch_size": 16}, "^policy_nats=3: "),
+        ({"ramp": "policy_nats=0.1:1.4", "batch_size": 4, "beta_nats": 1}, "^policy_nats=1.4: "),
     ],
 )
 def test_nats_that_no_minibatch_shows_are_refused(given, told):
     """They would let beta fall for ever: p of B rows has at most log B nats."""
     asked = {"dataset": "mine.hdf5", **given}
-    settings = settings_from(choose_config(Offline, **asked), asked)
+    config = choose_config(Offline, **asked)
+    settings = settings_from(config, {name: value for name, value in asked.items() if name != "method"})
     with pytest.raises(UserError, match=told) if told else nullcontext():
         resolved(settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "is_refused"),
+    [
+        (Offline, "beta_nats=1:0", True),
+        (Offline, "beta_nats=0:1@0.5:0", True),
+        (Offline, "beta_nats=1:0 beta=2:1", False),
+        (Offline, "beta_nats=0:1", False),  # found from the first update on, beginning at beta
+        (Finetune, "beta_nats=0", True),
+        (Finetune, "beta_nats=0 beta=0.3", False),
+        (Finetune, "beta_nats=0.5", False),
+    ],
+)
+def test_a_found_beta_is_not_thrown_away_unasked(kind, changes, is_refused):
+    """With 0 nats beta is --beta, where it began, and nobody means that after it was found."""
+    asked = {
+        "dataset": "mine.hdf5",
+        "env_name": "pointmaze-umaze-v0",
+        "config": "own",
+        kind.changing: changes,
+    }
+    config = choose_config(kind, **asked)
+    settings = settings_from(config, {name: value for name, value in asked.items() if name != "config"})
+    told = "at beta_nats=0 beta would go from the one that was found back to where it began"
+    with pytest.raises(UserError, match=told) if is_refused else nullcontext():
+        resolved(settings)
+
+
+def test_a_suites_beta_for_the_hand_over_gives_way_to_the_one_that_is_found(caplog):
+    """The maze's suite has `beta=5:2` there, which would be recorded and do nothing."""
+    caplog.set_level("INFO")
+    asked = {"env_name": "pointmaze-umaze-v0", "beta_nats": 1}
+    made = resolved(settings_from(choose_config(Finetune, **asked), asked))
+    assert "beta" not in {ramp.name for ramp in made.ramps}
+    assert "actor_lr" in {ramp.name for ramp in made.ramps}
+    assert "beta is found after the hand-over, too: --online=beta=5:2 was the suite's" in caplog.text
+    sweep = {**asked, "sweep": "beta_nats=0,1"}
+    del sweep["beta_nats"]
+    made = resolved(settings_from(choose_config(Finetune, **sweep), sweep))
+    assert "beta" in {ramp.name for ramp in made.ramps}  # for the member that is given it
+
+
+@pytest.mark.parametrize(("config", "is_told"), [("pointmaze", True), ("own", False)])
+def test_rewards_that_stay_as_they_are_although_asked_are_told(tmp_path, capsys, config, is_told):
+    settings = {"max_steps": 1, "eval_episodes": 0, "hidden_dims": 4, "batch_size": 8, "save_dir": tmp_path}
+    xql_jax.train("pointmaze-umaze-v0", method="iql", config=config, scale_rewards=True, **settings)
+    told = capsys.readouterr().out
+    assert "rewards are multiplied by" in told or is_told
+    assert ("--scale_rewards has no effect" in told) is is_told
 
 
 def test_a_found_beta_goes_on_from_where_the_data_left_it(data):
@@ -110,7 +168,7 @@ def test_the_unit_of_the_rewards_does_not_matter_to_any_method(tmp_path, method)
     assert not np.allclose(last_numbers(tmp_path, 100.0, names, **as_they_are), unit, rtol=0.1)
 
 
-def test_the_unit_of_the_rewards_does_not_matter_where_beta_is_found(tmp_path, caplog):
+def test_the_unit_of_the_rewards_does_not_matter_where_beta_is_found(tmp_path):
     """Rewards times 0.01 or 1000 give the same V, beta and divergence; not with a given beta."""
 
     def last(factor, **given):
@@ -120,7 +178,6 @@ def test_the_unit_of_the_rewards_does_not_matter_where_beta_is_found(tmp_path, c
     unit = last(1.0)
     for factor in (0.01, 1000.0):
         np.testing.assert_allclose(last(factor), unit, rtol=1e-3)
-    assert "defaults" not in caplog.text
     for others in ({"beta": 1.0}, {"awr_temperature": 1.0}, {"sweep": "beta_nats=1,0"}):
         np.testing.assert_allclose(last(100.0, **others), last(1.0, **others), rtol=1e-3)
     unscaled = {"scale_rewards": False, "layer_norm": False}  # with it V moves little in so few updates
@@ -184,12 +241,12 @@ def test_a_beta_for_the_hand_over_is_kept_or_it_is_told_that_it_is_not(data, cap
 @pytest.mark.parametrize(
     ("task", "given", "is_so"),
     [
-        ("pen-human-v1", {"beta_nats": 1}, True),
-        ("pen-human-v1", {"sweep": "beta_nats=0.5,1"}, True),
+        ("pen-human-v1", {"beta_nats": 1}, False),  # the suite's awr_temperature is in its rewards
         ("pen-human-v1", {"sweep": "beta_nats=0,1"}, False),
-        ("pen-human-v1", {"ramp": "beta_nats=1:0.5"}, True),
-        ("pen-human-v1", {"beta_nats": 1, "scale_rewards": False}, False),
         ("pen-human-v1", {}, False),
+        ("pen-human-v1", {"config": "own"}, True),
+        ("pen-human-v1", {"config": "own", "sweep": "beta_nats=0,1"}, True),
+        ("pen-human-v1", {"config": "own", "scale_rewards": False}, False),
         ("hopper-medium-v2", {"beta_nats": 1}, False),  # scaled by its returns
         ("antmaze-umaze-v2", {"beta_nats": 1}, False),  # shifted by -1
         (None, {}, True),
@@ -201,7 +258,7 @@ def test_a_beta_for_the_hand_over_is_kept_or_it_is_told_that_it_is_not(data, cap
 )
 def test_whose_rewards_have_a_unit_of_their_own(task, given, is_so):
     asked = {"env_name": task, **({"dataset": "mine.hdf5"} if task is None else {}), **given}
-    given = {name: value for name, value in asked.items() if name != "method"}
+    given = {name: value for name, value in asked.items() if name not in ("method", "config")}
     made = resolved(settings_from(choose_config(Offline, **asked), given))
     assert made.unit_rewards is is_so
     assert ("unit_rewards" in identity_of(made)) is is_so

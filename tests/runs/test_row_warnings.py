@@ -33,7 +33,8 @@ def test_the_best_return_is_no_reason_and_more_is(caplog):
     assert watched([0, 1], [[100, 109.9]], caplog) == []
     assert watched([-1, -1], [[0, 9.9]], caplog) == []
     (warning,) = watched([0, 1], [[100, 110.1]], caplog)
-    assert warning.startswith("seed 1: V is 110.1 on average, but the rewards allow no return above 100: ")
+    assert warning.startswith("seed 1: V is 110.1 on average, but the rewards, as they are learned from, ")
+    assert "allow no return above 100: " in warning
     (warning,) = watched([-1, -1], [[-50, 147.0]], caplog)
     assert "no return above 0:" in warning
 
@@ -55,7 +56,10 @@ def test_less_than_the_least_return_is_a_reason(caplog):
     """-1 a step for ever is -100 at a discount of 0.99; no return is below 0 if rewards are positive."""
     assert watched([-1, 0], [[-109.9]], caplog) == []
     (warning,) = watched([-1, 0], [[-110.1]], caplog)
-    assert "V is -110.1 on average, but the rewards allow no return below -100" in warning
+    assert (
+        "V is -110.1 on average, but the rewards, as they are learned from, allow no return below" in warning
+    )
+    assert "no return below -100" in warning
     (warning,) = watched([0, 1], [[-11]], caplog)
     assert "no return below 0" in warning
 
@@ -140,24 +144,30 @@ def test_a_policy_that_only_clones_is_told(tmp_path, caplog, method, given, told
 
 
 @pytest.mark.parametrize(
-    ("nats", "told"),
+    ("nats", "told", "told_at"),
     [
-        ((0.0, 0.004, 0.005), "this is cloning"),
-        ((0.0, 0.004, 0.03), ""),  # it goes further before it is judged
-        ((3.5, 4.0, 3.6), "few rows have all the weight"),
-        ((1.0, 4.0, 3.6), ""),
-        ((math.nan, math.nan, math.nan), ""),  # of steps without an update
+        ((0.0, 0.004, 0.005, 0.006), "this is cloning", 600),
+        ((0.0, 0.004, 0.005, 0.03), "", None),  # it goes further before it is judged
+        ((2.2, 3.2, 3.3, 3.4), "few rows have all the weight", 200),  # Q and V are alike at the start
+        ((1.0, 4.0, 2.9, 2.5), "", None),
+        ((math.nan,) * 4, "", None),  # of steps without an update
     ],
 )
-def test_a_policy_that_clones_or_follows_few_rows_is_told(caplog, nats, told):
-    """Judged after a fifth of 1,000 updates, by all rows until then; and once."""
-    watch = watch_policy(make_members([0], {}), 1_000)
-    for step, one in zip((50, 100, 200), nats, strict=True):
-        watch(step, {"actor/divergence_mean": [one]})
-        assert not warnings_of(caplog, "") or step == 200
-    watch(300, {"actor/divergence_mean": [nats[-1]]})
-    assert len(warnings_of(caplog, "")) == bool(told)
-    assert told in caplog.text
+def test_a_policy_that_clones_or_follows_few_rows_is_told(caplog, nats, told, told_at):
+    """Few rows after a fifth of 1,000 updates, cloning in the second half; once, by the row at hand.
+
+    So one that goes on from a checkpoint is told the same.
+    """
+    for begin in (0, 2):
+        caplog.clear()
+        watch, steps = watch_policy(make_members([0], {}), 1_000), []
+        rows = [*zip((50, 100, 200, 600), nats, strict=True), (700, nats[-1])]
+        for step, one in rows[begin:]:
+            watch(step, {"actor/divergence_mean": [one]})
+            steps += [step] * bool(warnings_of(caplog, ""))
+        assert (steps or [None])[0] == told_at
+        assert len(warnings_of(caplog, "")) == bool(told)
+        assert told in caplog.text
 
 
 @pytest.mark.parametrize(("weight", "told"), [(0.4, "too high"), (1.9, ""), (2.1, "too low")])
@@ -171,6 +181,29 @@ def test_a_fit_that_is_no_soft_maximum_is_told(caplog, weight, told, method, fit
         watch(step, {f"{column}/weight_mean": [weight]})
     assert len(warnings_of(caplog, "")) == bool(told)
     assert (f"so {fit} is {told}" in caplog.text) == bool(told)
+
+
+@pytest.mark.parametrize(("divergence", "is_told"), [(0.2, True), (0.3, False), (0.9, False), (1.1, True)])
+@pytest.mark.parametrize(("method", "column"), [("xql", "value"), ("xtd3", "critic")])
+def test_a_beta_that_has_not_been_found_at_the_end_is_told(caplog, method, column, divergence, is_told):
+    """E e^z is near 1 also where beta is much too large."""
+    learner, row = make_learner(method, {"beta_nats": 0.5}), {f"{column}/divergence_mean": [divergence]}
+    watch = watch_weights(learner, make_members([0], {}), 1_000)
+    watch(900, {**row, f"{column}/weight_mean": [1.0]})
+    assert not warnings_of(caplog, "")
+    watch(1_000, {**row, f"{column}/weight_mean": [1.0]})
+    assert ("beta has not been found" in caplog.text) is is_told
+    caplog.clear()
+    watch_weights(make_learner(method), make_members([0], {}), 1_000)(1_000, row)  # given
+    assert not warnings_of(caplog, "")
+
+
+@pytest.mark.parametrize("name", ["uniform_actions", "action_noise"])
+def test_v_of_other_actions_is_not_judged_by_the_datas(caplog, name):
+    """Fitted to the data's and as many other actions, V's weights may be 2 over the data's alone."""
+    learner = make_learner("xql", {"beta_nats": 1.0, name: 1})
+    watch_weights(learner, make_members([0], {}), 1_000)(500, {"value/weight_mean": [3.0]})
+    assert not warnings_of(caplog, "")
 
 
 def test_a_beta_that_is_given_may_lag_and_one_that_is_found_may_not(caplog):

@@ -40,8 +40,7 @@ class PreprocessingSettings(Checked):
     scale_rewards: bool = by_config(
         True,
         EITHER,
-        "Scale the rewards: on locomotion as IQL does; of your own data, and where beta_nats finds beta, to "
-        "a root mean square of 1.",
+        "Scale the rewards: on locomotion as IQL does; of your own data to a root mean square of 1.",
         of_checkpoint=True,
     )
     top_returns: float = by_config(

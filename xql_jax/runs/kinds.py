@@ -244,14 +244,14 @@ class FromData(Training, PreprocessingSettings):
     def unit_rewards(self) -> bool:
         """Whether rewards are divided by their root mean square.
 
-        So it is for every method with a Q or V, unless the task's suite or --checkpoint's run says
-        their unit, or the values are of a suite in whose rewards they are, and not all members find beta.
+        So it is for every method with a Q or V and the values of one's own data, unless the task's suite or
+        --checkpoint's run says their unit. A suite's values, such as `awr_temperature`, are in its rewards.
         """
         suite = self.task.suite if self.task else None
         has_unit = self.source or (suite and (suite.scales_rewards or suite.reward_shift))
         learns = hasattr(self.learner, "critic") or hasattr(self.learner, "value")
         is_own = self.suite in SUITES and SUITES[self.suite].config == "own"
-        return self.scale_rewards and learns and not has_unit and (is_own or min(self.nats) > 0)
+        return self.scale_rewards and learns and not has_unit and is_own
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import itertools
 import logging
 import math
 from collections.abc import Collection, Iterable, Mapping
@@ -123,13 +124,7 @@ def _check_varied(settings: Training) -> None:
     ramped, flag = [ramp.name for ramp in settings.ramps], f"--{settings.changing}"
     if not settings.schedule.handover and (lost := [name for name in ramped if name in of_user]):
         raise UserError(f"--{lost[0]}: {flag} sets {lost[0]} from the first update on: leave out one of them")
-    later = [nats for ramp in settings.ramps if ramp.name == "beta_nats" for nats in ramp.values]
-    most, size = max(*settings.nats, *later, 0.0), settings.batch_size
-    if most and math.log(size) <= most:
-        raise UserError(
-            f"beta_nats={most:g}: minibatches of {size} rows can show less than log({size}) = "
-            f"{math.log(size):.3g} nats: give fewer nats, a larger --batch_size, or --beta"
-        )
+    _check_nats(settings)
     if (horizon := settings.horizon).steps == 1:
         return
     flag = "--action_chunk" if horizon.is_chunk else "--n_step"
@@ -143,6 +138,28 @@ def _check_varied(settings: Training) -> None:
         raise UserError(
             f"discount: {flag} sums the data's rewards by one value: a run for each is trained by xql-sweep "
             f"--methods={method}:discount=VALUE,{method}:discount=VALUE"
+        )
+
+
+def _check_nats(settings: Training) -> None:
+    """Raises UserError for nats that no minibatch can show, or where a found beta would be thrown away."""
+    later = {ramp.name: ramp.values for ramp in settings.ramps}
+    for name, instead in (("beta_nats", "--beta"), ("policy_nats", "--awr_temperature")):
+        first = settings.grid.get(name, [settings.values.get(name, 0.0)])
+        first = [] if settings.changing == "ramp" and name in later else first
+        most, size = max(*first, *later.get(name, ()), 0.0), settings.batch_size
+        if most and math.log(size) <= most:
+            raise UserError(
+                f"{name}={most:g}: minibatches of {size} rows can show less than log({size}) = "
+                f"{math.log(size):.3g} nats: give fewer nats, a larger --batch_size, or {instead}"
+            )
+    if "beta" in later or "beta_nats" not in later:
+        return
+    nats = [*([max(settings.nats)] if isinstance(settings, Finetune) else []), *later["beta_nats"]]
+    if any(before and not after for before, after in itertools.pairwise(nats)):
+        raise UserError(
+            f"--{settings.changing}: at beta_nats=0 beta would go from the one that was found back to where "
+            "it began: give beta=VALUE beside it; value/beta of metrics.csv is what was found"
         )
 
 
@@ -216,7 +233,12 @@ def _with_checkpoint(settings: Finetune) -> Finetune:
         raise UserError("--member chooses among those of --checkpoint, which is not given")
     layer, choices = settings.layers.layer("online"), settings.choices
     kept = {name for name, of_choice in choices.items() if is_above(of_choice, layer)}
-    return dataclasses.replace(settings, online=_changes_at_handover(settings.online, kept))
+    online = _changes_at_handover(settings.online, kept)
+    changes = dict(fields_of(online))
+    if layer == SUITE and "beta" in changes and "beta_nats" not in changes and min(settings.nats) > 0:
+        lost = changes.pop("beta")
+        LOG.info(f"beta is found after the hand-over, too: --online=beta={lost} was the suite's")
+    return dataclasses.replace(settings, online=joined(changes.items()))
 
 
 def _source(settings: Finetune) -> "Run":

@@ -176,6 +176,12 @@ def _preprocessing(
         preprocessing = dataclasses.replace(settings.source.preprocessing, action_range=UNKNOWN)
     else:
         fitted = fit_preprocessing(kept, task, settings, settings.unit_rewards, whole=dataset)
+        is_scaled = settings.unit_rewards or (task and task.suite.scales_rewards)
+        if settings.scale_rewards and "scale_rewards" in settings.choices and not is_scaled:
+            LOG.warning(
+                f"--scale_rewards has no effect: {settings.method} has values of {settings.origin} for the "
+                "rewards as they are; --config=own finds them for any unit"
+            )
         chunk = settings.action_chunk
         preprocessing = dataclasses.replace(fitted, action_bounds=bounds, action_chunk=chunk)
     rewards_as_in = task_of_rewards(dataset, task)

@@ -16,7 +16,8 @@ NEEDED = "it needs a larger beta, which --beta_nats=0.1 finds"
 FEW = 0.9  # of the most nats; then a handful of rows has all of the weight
 RIGHT_WEIGHT = (0.5, 2.0)  # of the mean of exp((Q - V) / beta), which is 1 where V is the soft maximum of Q
 CLONING, SINGLE_ROWS = 0.02, 3.0  # nats of a policy's weights: below, above
-SETTLED = 0.2  # the share of a training after which a policy's weights are judged
+SETTLED, LATE = 0.2, 0.5  # shares of a training after which weights are judged, and whether a policy clones
+FOUND = (0.5, 2.0)  # of the wanted nats of V's weights at the end: beta was found
 
 
 def watch_values(
@@ -64,8 +65,8 @@ def watch_values(
                 warned.add(member.name)
                 bound = f"above {high:.4g}" if value > high else f"below {low:.4g}"
                 LOG.warning(
-                    f"{member}: V is {value:.4g} on average, but the rewards allow no return {bound}: V has "
-                    f"run away: {hint}"
+                    f"{member}: V is {value:.4g} on average, but the rewards, as they are learned from, "
+                    f"allow no return {bound}: V has run away: {hint}"
                 )
 
     return watch
@@ -74,25 +75,21 @@ def watch_values(
 def watch_policy(members: Sequence[Member], max_steps: int) -> RowCallback:
     """Returns a callback that warns once of each member whose policy clones, or follows few rows.
 
-    The policy's weights are judged if they have been so in every row until a fifth of `max_steps` and after:
-    at the start Q and V are alike.
+    At the start Q and V are alike, so that every policy clones: that is judged in the second half.
     """
-    ranges = {member.name: (math.inf, -math.inf) for member in members}
     warned: set[str] = set()
 
     def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
         divergences = columns.get("actor/divergence_mean", [math.nan] * len(members))
         for member, nats in zip(members, divergences, strict=True):
-            if math.isnan(nats) or member.name in warned:
-                continue
-            least, most = ranges[member.name]
-            ranges[member.name] = least, most = min(least, nats), max(most, nats)
-            if step < SETTLED * max_steps or (most >= CLONING and least <= SINGLE_ROWS):
+            is_cloning = step >= LATE * max_steps and nats < CLONING
+            is_single = step >= SETTLED * max_steps and nats > SINGLE_ROWS
+            if not (is_cloning or is_single) or member.name in warned:
                 continue
             warned.add(member.name)
-            what = "so this is cloning: Q has next to no part in it"
-            if least > SINGLE_ROWS:
-                what = "so few rows have all the weight"
+            what = "so few rows have all the weight"
+            if is_cloning:
+                what = "so this is cloning: Q has next to no part in it"
             LOG.warning(
                 f"{member}: the policy's weights are {nats:.2g} nats from the data, {what}; "
                 "--policy_nats=0.3 holds another distance, in any unit of rewards"
@@ -110,13 +107,16 @@ def watch_weights(
 ) -> RowCallback:
     """Returns a callback that warns once of each member whose V, or X-TD3's Q, is no soft maximum.
 
-    It is for members that find their beta: the fit may lag behind its targets, or follow few rows.
+    It is for members that find their beta: the fit may lag behind its targets, or follow few rows, and at the
+    end beta may not be found yet. V that is fitted to other actions, too, has no mean of 1 over the data's.
 
     Args:
         ramps: hyperparameters that change with the step, in fine-tuning from the hand-over on.
         handover: the updates before the first step of fine-tuning; None in other trainings.
     """
-    own, warned = values_of(learner).get("beta_nats", 0.0), set[str]()
+    values, warned = values_of(learner), set[str]()
+    own = values.get("beta_nats", 0.0)
+    has_others = values.get("uniform_actions") or values.get("action_noise")
     of_nats = [ramp for ramp in ramps if ramp.name == "beta_nats"]
 
     def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
@@ -126,15 +126,23 @@ def watch_weights(
         fit, targets, name = "V", "Q", "value"
         if "critic/weight_mean" in columns:  # X-TD3
             fit, targets, name = "Q", "target", "critic"
-        weights = columns.get(f"{name}/weight_mean", [math.nan] * len(members))
-        least, most = RIGHT_WEIGHT
-        for member, weight in zip(members, weights, strict=True):
-            is_found = {"beta_nats": own, **member.hyperparameters, **ramped}["beta_nats"] > 0.0
-            is_wrong = is_found and math.isfinite(weight) and not least <= weight <= most
+        weights, divergences = (
+            columns.get(f"{name}/{number}_mean", [math.nan] * len(members))
+            for number in ("weight", "divergence")
+        )
+        for member, weight, divergence in zip(members, weights, divergences, strict=True):
+            nats = {"beta_nats": own, **member.hyperparameters, **ramped}["beta_nats"]
+            if nats and step >= max_steps and not _is_within(divergence / nats, FOUND):
+                LOG.warning(
+                    f"{member}: beta has not been found: at the end {fit}'s weights are {divergence:.2g} "
+                    f"nats from the data, not {nats:g}: train longer, or begin nearer with --beta beside "
+                    "--beta_nats"
+                )
+            is_wrong = nats and not has_others and not _is_within(weight, RIGHT_WEIGHT)
             if is_wrong and step >= SETTLED * max_steps and member.name not in warned:
                 warned.add(member.name)
                 where = "too high: few rows pull it up"
-                if weight > most:
+                if weight > RIGHT_WEIGHT[1]:
                     where = f"too low: it lags behind {targets}, less so with more updates or fewer nats"
                 LOG.warning(
                     f"{member}: the mean of exp(({targets} - {fit}) / beta) is {weight:.2g} instead of 1, so "
@@ -142,6 +150,11 @@ def watch_weights(
                 )
 
     return watch
+
+
+def _is_within(value: float, bounds: tuple[float, float]) -> bool:
+    """Whether a number is between two, or there is none."""
+    return not math.isfinite(value) or bounds[0] <= value <= bounds[1]
 
 
 def watch_divergence(members: Sequence[Member], batch_size: int) -> RowCallback:
