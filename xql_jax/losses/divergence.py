@@ -95,8 +95,8 @@ def held_weights(advantages: Array, *, nats: Numeric, most: Numeric) -> tuple[Ar
 
     Source: the weights are from Garg et al. 2023, Eq. 12; T is the multiplier of a bound on the
     divergence, as in Peters et al. 2010 (REPS), whose dual is solved here by a grid and interpolation.
-    Errors: the divergence is within 3% of `nats` for 256 rows. For 1,024 with heavy tails and a small `most`
-    it may be a third too large; `actor/divergence` is the one that the weights have.
+    Errors: the divergence is within 3% of `nats` for 256 rows. For 1,024 with heavy tails it may be a third
+    too large, where `most` binds; `actor/divergence` is the one that the weights have.
 
     Args:
         advantages: f32[B], any unit.
