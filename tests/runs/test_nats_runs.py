@@ -113,7 +113,7 @@ def test_a_suites_beta_for_the_hand_over_gives_way_to_the_one_that_is_found(capl
     made = resolved(settings_from(choose_config(Finetune, **asked), asked))
     assert "beta" not in {ramp.name for ramp in made.ramps}
     assert "actor_lr" in {ramp.name for ramp in made.ramps}
-    assert "beta is found after the hand-over, too: --online=beta=5:2 was the suite's" in caplog.text
+    assert "beta stays after the hand-over: --online=beta=5:2 was the suite's" in caplog.text
     sweep = {**asked, "sweep": "beta_nats=0,1"}
     del sweep["beta_nats"]
     made = resolved(settings_from(choose_config(Finetune, **sweep), sweep))

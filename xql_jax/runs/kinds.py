@@ -173,11 +173,10 @@ class Training(Intervals, Kept):
         """The values of the swept hyperparameters, by name."""
         return parse_sweep(self.sweep, settings_of(self.learner))
 
-    @property
-    def nats(self) -> Sequence[float]:
-        """The values of `beta_nats` that the members have, or run through before a hand-over; 0: none."""
-        ramped = [ramp.values for ramp in self.ramps if ramp.name == "beta_nats" and self.changing == "ramp"]
-        return ramped[0] if ramped else self.grid.get("beta_nats", [self.values.get("beta_nats", 0.0)])
+    def nats(self, name: str = "beta_nats") -> Sequence[float]:
+        """The values of such a setting that members have, or run through before a hand-over; 0: none."""
+        ramped = [ramp.values for ramp in self.ramps if ramp.name == name and self.changing == "ramp"]
+        return ramped[0] if ramped else self.grid.get(name, [self.values.get(name, 0.0)])
 
     @functools.cached_property
     def members(self) -> list[Member]:

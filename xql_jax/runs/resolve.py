@@ -145,9 +145,7 @@ def _check_nats(settings: Training) -> None:
     """Raises UserError for nats that no minibatch can show, or where a found beta would be thrown away."""
     later = {ramp.name: ramp.values for ramp in settings.ramps}
     for name, instead in (("beta_nats", "--beta"), ("policy_nats", "--awr_temperature")):
-        first = settings.grid.get(name, [settings.values.get(name, 0.0)])
-        first = [] if settings.changing == "ramp" and name in later else first
-        most, size = max(*first, *later.get(name, ()), 0.0), settings.batch_size
+        most, size = max(*settings.nats(name), *later.get(name, ()), 0.0), settings.batch_size
         if most and math.log(size) <= most:
             raise UserError(
                 f"{name}={most:g}: minibatches of {size} rows can show less than log({size}) = "
@@ -155,7 +153,7 @@ def _check_nats(settings: Training) -> None:
             )
     if "beta" in later or "beta_nats" not in later:
         return
-    nats = [*([max(settings.nats)] if isinstance(settings, Finetune) else []), *later["beta_nats"]]
+    nats = [*([max(settings.nats())] if isinstance(settings, Finetune) else []), *later["beta_nats"]]
     if any(before and not after for before, after in itertools.pairwise(nats)):
         raise UserError(
             f"--{settings.changing}: at beta_nats=0 beta would go from the one that was found back to where "
@@ -233,12 +231,9 @@ def _with_checkpoint(settings: Finetune) -> Finetune:
         raise UserError("--member chooses among those of --checkpoint, which is not given")
     layer, choices = settings.layers.layer("online"), settings.choices
     kept = {name for name, of_choice in choices.items() if is_above(of_choice, layer)}
-    online = _changes_at_handover(settings.online, kept)
-    changes = dict(fields_of(online))
-    if layer == SUITE and "beta" in changes and "beta_nats" not in changes and min(settings.nats) > 0:
-        lost = changes.pop("beta")
-        LOG.info(f"beta is found after the hand-over, too: --online=beta={lost} was the suite's")
-    return dataclasses.replace(settings, online=joined(changes.items()))
+    if layer == SUITE and min(settings.nats()) > 0 and "beta_nats" not in dict(fields_of(settings.online)):
+        kept.add("beta")  # which goes on to be found
+    return dataclasses.replace(settings, online=_changes_at_handover(settings.online, kept))
 
 
 def _source(settings: Finetune) -> "Run":

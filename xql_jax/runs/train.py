@@ -279,10 +279,10 @@ def _warn_of_beta(settings: Training) -> None:
     choices = settings.choices
     later = dict(fields_of(getattr(settings, settings.changing))) if settings.changing in choices else {}
     first: set[str] = set() if settings.source else {*choices}  # else that phase was of another run
-    has_nats = max(settings.grid.get("policy_nats", [settings.values.get("policy_nats", 0.0)])) > 0
+    has_nats = max(settings.nats("policy_nats")) > 0
     if "awr_temperature" in first | later.keys() and (has_nats or "policy_nats" in later):
         LOG.warning("awr_temperature is not used beside policy_nats, which finds it")
-    if "beta" in later and "beta_nats" not in later and max(settings.nats) > 0:
+    if "beta" in later and "beta_nats" not in later and max(settings.nats()) > 0:
         LOG.warning(
             f"beta={later['beta']} is not used where beta_nats finds beta: beta_nats=0 beside it keeps it, "
             "in units of the rewards as they are learned from"
