@@ -154,7 +154,7 @@ def test_one_member_of_a_population(data, source, tmp_path):
 
 
 def test_a_member_of_a_sweep_if_it_has_not_diverged(data, tmp_path):
-    sweep = {"save_dir": str(tmp_path / "a"), "seed": 3, "sweep": "actor_lr=0.003,1e30"}
+    sweep = {"save_dir": str(tmp_path / "a"), "seed": 3, "sweep": "actor_lr=0.003,3e38"}
     source = run_offline(offline_settings(data, **sweep))
     assert source.summary["diverged"]
     changes = {"save_dir": str(tmp_path / "b"), "checkpoint": str(source.path)}
