@@ -352,7 +352,7 @@ def test_a_users_flag_decides_over_a_file_and_a_files_own_changes_stay(tmp_path)
     own, maze = {"dataset": "mine.npz"}, {"env_name": "pointmaze-umaze-v0", "max_steps": 5}
     for given in ({"beta": 3.0}, {"sweep": "beta=1,2"}, {"ramp": "beta=1:3"}):
         file = chosen_by(tmp_path, Offline, "own", "config.beta_nats = 0.5", **own)
-        assert [*resolved(settings_from(file, {**own, "max_steps": 5, **given})).nats] == [0.0], given
+        assert [*resolved(settings_from(file, {**own, "max_steps": 5, **given})).nats()] == [0.0], given
     online = "beta=4:1"
     edit = f"config.beta, config.online = 3.0, {online!r}"
     file = chosen_by(tmp_path, Finetune, "pointmaze", edit, **maze)
