@@ -69,12 +69,22 @@ def _is_same(row: Row, stored: Row) -> bool:
     return all(row[name] == value for name, value in stored.items() if value)
 
 
+def groups() -> Iterator[tuple[list[str], list[Row]]]:
+    """Yields each setting with its runs of one hundred of seeds: 300 to 302 chose what 500 to 502 judge."""
+    rows = sorted(read(), key=_setting_and_hundred)
+    for (*setting, _), group in itertools.groupby(rows, key=_setting_and_hundred):
+        yield setting, list(group)
+
+
+def _setting_and_hundred(row: Row) -> list[str]:
+    return [row[name] for name in SETTINGS] + [row["seed"][:-2]]
+
+
 def table() -> str:
-    """Returns a row for each setting: its score over seeds, its beta and its divergence."""
+    """Returns a row for each of `groups`: its score over seeds, its beta and its divergence."""
     lines = ["| " + " | ".join((*SETTINGS, "score", "beta", "divergence")) + " |"]
     lines.append("|---" * (len(SETTINGS) + 3) + "|")
-    for setting, group in itertools.groupby(read(), key=lambda row: [row[name] for name in SETTINGS]):
-        rows = list(group)
+    for setting, rows in groups():
         mean, interval = mean_and_interval([float(row["score"]) for row in rows])
         score = f"{mean:.1f}" if len(rows) == 1 else f"{mean:.1f} ± {interval:.1f}"
         found = [", ".join(dict.fromkeys(row[name] for row in rows)) for name in ("beta", "divergence")]
